@@ -1,0 +1,73 @@
+"""Clipping: one unit's gradient gets a bounded norm, and a sum of them a known sensitivity."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from penname.privacy.errors import PrivacyError
+
+# A norm computed in float32 may be too small by rounding, so the clipped gradient could exceed the bound by a few parts in 10^6.
+_ROUNDING_MARGIN = 1e-5
+
+
+@dataclass(frozen=True)
+class BoundedSum:
+    """A sum over units in which adding or removing one unit moves the value by at most `l2_sensitivity`."""
+
+    value: torch.Tensor
+    """(P,) float32. PRIVATE until noise is added."""
+    l2_sensitivity: float
+    num_units: int
+    """PRIVATE."""
+    num_clipped: int
+    """Units whose gradient was longer than the bound. PRIVATE."""
+
+    def add_disjoint(self, other: BoundedSum) -> BoundedSum:
+        """The sum over both sets of units, which share none: the sensitivity stays the same.
+
+        Raises:
+          PrivacyError: the two were clipped to different bounds.
+        """
+        if other.l2_sensitivity != self.l2_sensitivity:
+            raise PrivacyError(f"clipping: sums with bounds {self.l2_sensitivity} and {other.l2_sensitivity} cannot be joined")
+        value = self.value + other.value
+        return BoundedSum(value, self.l2_sensitivity, self.num_units + other.num_units, self.num_clipped + other.num_clipped)
+
+
+def clip_and_sum(unit_grads: torch.Tensor, *, l2_clip_norm: float) -> BoundedSum:
+    """Clips each unit's gradient and sums them.
+
+    Guarantee: L2 sensitivity <= l2_clip_norm under ADD_OR_REMOVE_ONE; a non-finite unit contributes zero.
+
+    Args:
+      unit_grads: (U, P) float32, PRIVATE; U may be 0.
+      l2_clip_norm: Bound > 0, gradient units.
+    Returns:
+      BoundedSum: value (P,), a sum not a mean, and its sensitivity. PRIVATE.
+    Raises:
+      PrivacyError: l2_clip_norm is not positive and finite.
+    Source: Abadi et al. (2016), Algorithm 1. https://arxiv.org/abs/1607.00133
+
+    >>> clip_and_sum(torch.tensor([[3.0, 4.0]]), l2_clip_norm=1.0).value
+    tensor([0.6000, 0.8000])
+    """
+    if not (math.isfinite(l2_clip_norm) and l2_clip_norm > 0):
+        raise PrivacyError(f"l2_clip_norm: must be positive and finite, is {l2_clip_norm}")
+    norms = torch.linalg.vector_norm(unit_grads, dim=1, dtype=torch.float64)
+    finite = torch.isfinite(norms)
+    bound = l2_clip_norm * (1 - _ROUNDING_MARGIN)
+    scales = torch.where(norms > bound, bound / norms, torch.ones_like(norms)).to(unit_grads.dtype)
+    if bool(finite.all()):
+        value = scales @ unit_grads
+    else:
+        # 0 x inf is nan: rows that are not finite are left out, not scaled by zero.
+        value = scales[finite] @ unit_grads[finite]
+    return BoundedSum(value, l2_clip_norm, len(norms), int((norms[finite] > bound).sum()))
+
+
+def empty_sum(num_params: int, *, l2_clip_norm: float) -> BoundedSum:
+    """The sum over no units: what an empty Poisson draw contributes before its noise."""
+    return clip_and_sum(torch.zeros(0, num_params), l2_clip_norm=l2_clip_norm)

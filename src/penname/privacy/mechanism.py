@@ -1,0 +1,171 @@
+"""The mechanisms: the only place where a noise multiplier, a sampling probability and a number of steps exist.
+
+A mechanism samples, says how far sums may move, adds the noise, and derives its ledger event from the very fields it uses for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from penname.privacy.accounting import calibrate_noise
+from penname.privacy.clipping import BoundedSum, clip_and_sum, empty_sum
+from penname.privacy.errors import PrivacyError
+from penname.privacy.keystream import Keystream
+from penname.privacy.noise import draw_gaussian
+from penname.privacy.sampling import draw_poisson_units
+
+
+class SumMechanism(Protocol):
+    """What the training loop needs of a mechanism; `DpSgd` and `NonPrivateSum` have it."""
+
+    @property
+    def num_steps(self) -> int: ...
+    def draw_units(self, step: int, *, num_units: int) -> NDArray[np.int64]: ...
+    def empty_sum(self, num_params: int) -> BoundedSum: ...
+    def release(self, step: int, total: BoundedSum) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class DpSgd:
+    """DP-SGD: Poisson-sampled units, clipped sum, Gaussian noise, `num_steps` times."""
+
+    noise_multiplier: float
+    sampling_prob: float
+    num_steps: int
+    l2_clip_norm: float
+    keystream: Keystream
+
+    @classmethod
+    def calibrate(
+        cls,
+        *,
+        target_epsilon: float,
+        delta: float,
+        other_events: Sequence[dict[str, Any]],
+        sampling_prob: float,
+        num_steps: int,
+        l2_clip_norm: float,
+        keystream: Keystream,
+    ) -> DpSgd:
+        """The mechanism with the least noise that keeps the promise together with `other_events`.
+
+        Args:
+          target_epsilon: Promised for everything together.
+          delta: Promised for everything together.
+          other_events: What else the same promise must cover.
+          sampling_prob: In (0, 1].
+          num_steps: >= 1.
+          l2_clip_norm: > 0.
+          keystream: Source of sampling and noise.
+        Raises:
+          PrivacyError: the promise cannot be kept.
+        """
+
+        def build(noise_multiplier: float) -> DpSgd:
+            return cls(noise_multiplier, sampling_prob, num_steps, l2_clip_norm, keystream)
+
+        noise_multiplier = calibrate_noise(lambda sought: [*other_events, build(sought).event], target_epsilon=target_epsilon, delta=delta)
+        return build(noise_multiplier)
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """What the ledger stores and the accountant composes."""
+        return {
+            "type": "poisson_sampled_gaussian",
+            "noise_multiplier": self.noise_multiplier,
+            "l2_sensitivity": self.l2_clip_norm,
+            "sampling_prob": self.sampling_prob,
+            "num_steps": self.num_steps,
+        }
+
+    def draw_units(self, step: int, *, num_units: int) -> NDArray[np.int64]:
+        """The units of this step. PRIVATE."""
+        self._check_step(step)
+        return draw_poisson_units(self.keystream, step=step, num_units=num_units, sampling_prob=self.sampling_prob)
+
+    def sum_units(self, unit_grads: torch.Tensor) -> BoundedSum:
+        """Clips and sums the gradients of some of a step's units, (U, P). PRIVATE."""
+        return clip_and_sum(unit_grads, l2_clip_norm=self.l2_clip_norm)
+
+    def empty_sum(self, num_params: int) -> BoundedSum:
+        """Where the sum over a step's physical batches starts."""
+        return empty_sum(num_params, l2_clip_norm=self.l2_clip_norm)
+
+    def release(self, step: int, total: BoundedSum) -> torch.Tensor:
+        """Adds this step's noise to the sum over all of its units, once.
+
+        Args:
+          step: 0 <= step < num_steps; the same step always draws the same noise.
+          total: Sum over the whole Poisson draw, over several physical batches where need be.
+        Returns:
+          (P,) float32, RELEASABLE under the event of this mechanism.
+        Raises:
+          PrivacyError: the sum was clipped to another bound, or the step is outside what the event covers.
+        """
+        self._check_step(step)
+        if total.l2_sensitivity != self.l2_clip_norm:
+            raise PrivacyError(f"l2_clip_norm: the sum was clipped to {total.l2_sensitivity}, the noise is made for {self.l2_clip_norm}")
+        stddev = self.noise_multiplier * self.l2_clip_norm
+        noise = draw_gaussian(self.keystream, purpose="dp_sgd", index=step, size=total.value.numel(), stddev=stddev)
+        return (total.value.double() + torch.from_numpy(noise)).float()
+
+    def _check_step(self, step: int) -> None:
+        if not 0 <= step < self.num_steps:
+            raise PrivacyError(f"num_steps: step {step} is not covered by an event of {self.num_steps} steps")
+
+
+@dataclass(frozen=True)
+class NonPrivateSum:
+    """The same Poisson draws without clipping and noise: the arm to compare with. Epsilon is infinite; what it makes is PRIVATE."""
+
+    sampling_prob: float
+    num_steps: int
+    keystream: Keystream
+
+    def draw_units(self, step: int, *, num_units: int) -> NDArray[np.int64]:
+        """The units of this step. PRIVATE."""
+        return draw_poisson_units(self.keystream, step=step, num_units=num_units, sampling_prob=self.sampling_prob)
+
+    def bound_nothing(self, total: torch.Tensor, *, num_units: int) -> BoundedSum:
+        """The sum of some of a step's units' gradients, (P,), as it is. PRIVATE."""
+        return BoundedSum(total, float("inf"), num_units, 0)
+
+    def empty_sum(self, num_params: int) -> BoundedSum:
+        """Where the sum over a step's physical batches starts."""
+        return BoundedSum(torch.zeros(num_params), float("inf"), 0, 0)
+
+    def release(self, step: int, total: BoundedSum) -> torch.Tensor:
+        """The sum as it is. PRIVATE for ever."""
+        return total.value
+
+
+@dataclass(frozen=True)
+class GaussianRelease:
+    """One noisy vector, such as a histogram or a count."""
+
+    name: str
+    noise_multiplier: float
+    l2_sensitivity: float
+    keystream: Keystream
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """What the ledger stores and the accountant composes."""
+        return {"type": "gaussian", "noise_multiplier": self.noise_multiplier, "l2_sensitivity": self.l2_sensitivity}
+
+    def release(self, value: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Adds the noise. The same value always gets the same noise under one key.
+
+        Args:
+          value: (K,) whose L2 sensitivity is at most `l2_sensitivity`. PRIVATE.
+        Returns:
+          (K,) RELEASABLE under the event of this mechanism.
+        """
+        stddev = self.noise_multiplier * self.l2_sensitivity
+        return value + draw_gaussian(self.keystream, purpose=self.name, index=0, size=value.size, stddev=stddev)

@@ -1,0 +1,127 @@
+"""The self-check: before the first step, on the run's own data and model, is what the code does what the accountant assumes?
+
+Every check raises when it fails. What a check says of itself goes into the certificate, so it states bounds and never a figure that was
+measured on private data.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from penname.privacy.clipping import BoundedSum
+from penname.privacy.errors import SelfCheckError
+from penname.privacy.keystream import KEY_BYTES, Keystream
+from penname.privacy.mechanism import DpSgd
+
+SumUnits = Callable[[Sequence[int]], tuple[BoundedSum, torch.Tensor]]
+"""Clipped sum and row losses of the units with these indices, computed as one physical batch, by the code that training uses."""
+
+_NUM_NOISE_DRAWS = 200_000
+_NUM_SAMPLER_DRAWS = 2_000_000
+# Five standard errors: a right mechanism fails about once in two million runs, one with 2/3 or 3/2 of the scale always fails.
+_NUM_STANDARD_ERRORS = 5.0
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One check that passed."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def check_mechanism(mechanism: DpSgd, sum_units: SumUnits, *, num_probe_units: int, tolerance: float) -> list[CheckResult]:
+    """Runs the checks that need no step: batch mates, sensitivity, noise, sampler.
+
+    Args:
+      mechanism: The one that will train. Noise and sampler are probed under a key of their own, so that no draw is used twice.
+      sum_units: Training's own way to a clipped sum.
+      num_probe_units: Units 0 .. n-1 are probed; at least 1.
+      tolerance: Relative rounding error that the precision of the model explains.
+    Raises:
+      SelfCheckError: names the check that failed.
+    """
+    return [
+        check_batch_mates(sum_units, num_probe_units=num_probe_units, tolerance=tolerance),
+        check_sensitivity(sum_units, num_probe_units=num_probe_units, l2_clip_norm=mechanism.l2_clip_norm, tolerance=tolerance),
+        check_noise(mechanism),
+        check_sampler(mechanism),
+    ]
+
+
+def check_batch_mates(sum_units: SumUnits, *, num_probe_units: int, tolerance: float) -> CheckResult:
+    """A unit's losses are the same alone and among others."""
+    _, together = sum_units(range(num_probe_units))
+    alone = torch.cat([sum_units([unit])[1] for unit in range(num_probe_units)])
+    if not torch.allclose(together, alone, rtol=tolerance, atol=tolerance):
+        raise SelfCheckError("self-check batch_mates: a record's loss changes with the other records of its batch")
+    return CheckResult("batch_mates", True, f"a record's loss is the same alone and in a batch, within {tolerance:g}")
+
+
+def check_sensitivity(sum_units: SumUnits, *, num_probe_units: int, l2_clip_norm: float, tolerance: float) -> CheckResult:
+    """Removing one unit from a batch moves the clipped sum by at most the clip norm."""
+    everyone = range(num_probe_units)
+    total, _ = sum_units(everyone)
+    for left_out in everyone:
+        rest = [unit for unit in everyone if unit != left_out]
+        without = sum_units(rest)[0].value if rest else torch.zeros_like(total.value)
+        moved = float((total.value - without).norm())
+        # The two sums are computed in batches of other shapes, whose rounding differs a little in every unit of the rest.
+        if not moved <= l2_clip_norm * (1 + tolerance * num_probe_units):
+            raise SelfCheckError("self-check sensitivity: the clipped sum moves by more than l2_clip_norm when one unit is removed")
+    return CheckResult("sensitivity", True, "removing one unit moves the clipped sum by at most l2_clip_norm, up to the rounding of the batch")
+
+
+def check_noise(mechanism: DpSgd) -> CheckResult:
+    """The noise that `release` adds has mean 0 and the standard deviation that is accounted for."""
+    probe = replace(mechanism, keystream=Keystream(os.urandom(KEY_BYTES), source="self-check"))
+    noise = probe.release(0, probe.empty_sum(_NUM_NOISE_DRAWS)).double().numpy()
+    event = mechanism.event
+    expected = event["noise_multiplier"] * event["l2_sensitivity"]
+    mean_error, stddev_error = abs(noise.mean()) / expected, abs(noise.std() / expected - 1)
+    if mean_error > _NUM_STANDARD_ERRORS / math.sqrt(_NUM_NOISE_DRAWS) or stddev_error > _NUM_STANDARD_ERRORS / math.sqrt(2 * _NUM_NOISE_DRAWS):
+        raise SelfCheckError("self-check noise: the noise does not have the mean and standard deviation that are accounted for")
+    return CheckResult("noise", True, f"{_NUM_NOISE_DRAWS:,} draws have the mean and standard deviation that the ledger's event states")
+
+
+def check_sampler(mechanism: DpSgd) -> CheckResult:
+    """Units are drawn with the probability that is accounted for."""
+    probe = replace(mechanism, keystream=Keystream(os.urandom(KEY_BYTES), source="self-check"))
+    prob = mechanism.event["sampling_prob"]
+    frac = len(probe.draw_units(0, num_units=_NUM_SAMPLER_DRAWS)) / _NUM_SAMPLER_DRAWS
+    if abs(frac - prob) > _NUM_STANDARD_ERRORS * math.sqrt(prob * (1 - prob) / _NUM_SAMPLER_DRAWS):
+        raise SelfCheckError("self-check sampler: units are not drawn with the probability that is accounted for")
+    if mechanism.num_steps > 1 and 0 < prob < 1:
+        again = probe.draw_units(1, num_units=_NUM_SAMPLER_DRAWS)
+        if np.array_equal(again, probe.draw_units(0, num_units=_NUM_SAMPLER_DRAWS)):
+            raise SelfCheckError("self-check sampler: two steps draw the same units")
+    return CheckResult("sampler", True, f"{_NUM_SAMPLER_DRAWS:,} units are drawn with the sampling probability that the ledger's event states")
+
+
+def check_only_adapters_train(parameters: Mapping[str, torch.nn.Parameter], *, is_adapter: Callable[[str], bool]) -> CheckResult:
+    """Exactly the adapter's weights are trainable."""
+    for name, parameter in parameters.items():
+        if parameter.requires_grad != is_adapter(name):
+            state = "would train" if parameter.requires_grad else "would not train"
+            raise SelfCheckError(f"self-check only_adapters_train: {name} {state}")
+    return CheckResult("only_adapters_train", True, "the adapter's weights are trainable and no others")
+
+
+def check_adapters_moved(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> CheckResult:
+    """The first step changed the adapter: an adapter that never moves would be certified and be useless."""
+    if all(torch.equal(before[name], after[name]) for name in before):
+        raise SelfCheckError("self-check adapters_moved: the first step changed no weight of the adapter")
+    return CheckResult("adapters_moved", True, "the first step changed the adapter's weights")
+
+
+def to_rows(results: Sequence[CheckResult]) -> list[dict[str, Any]]:
+    """The results as the certificate stores them."""
+    return [asdict(result) for result in results]
