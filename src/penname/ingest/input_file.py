@@ -1,0 +1,225 @@
+"""One input file of the user: is it what its name says, and its lines with their numbers, read without trusting any of it."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import stat
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from penname.errors import DataError, UsageError
+
+MAX_LINE_BYTES = 16 * 2**20
+"""A longer line is rejected, not read: memory stays bounded on a file that is no text."""
+
+_PROBE_BYTES = 4096
+_PROGRESS_LINES = 256
+_COMPRESSED = {b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+# UTF-32 first: its little-endian mark begins with that of UTF-16.
+_WIDE_MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a text file. PRIVATE."""
+
+    number: int
+    text: str
+    """With its line end. Where there is a problem: what could be read of it, good only for finding the end of the row."""
+    problem: str | None = None
+    """A reason of MALFORMED_HINTS, or none."""
+
+
+def check_file(path: Path) -> bytes:
+    """Sees to it that a file can be read and holds something.
+
+    Returns:
+      Its first bytes. PRIVATE.
+    Raises:
+      DataError: missing, a directory, no regular file, unreadable or empty.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise DataError(f"{path}: is a directory; name the file inside it")
+        if not stat.S_ISREG(mode):
+            raise DataError(f"{path}: is not a regular file; write the data to a file first")
+        with path.open("rb") as handle:
+            start = handle.read(_PROBE_BYTES)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the path in the data section of the config") from None
+    except PermissionError:
+        raise DataError(f"{path}: may not be read by this user; change its permissions") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if not start:
+        raise DataError(f"{path}: is empty; name a file with rows in it")
+    return start
+
+
+def check_text_file(path: Path, *, encoding: str) -> None:
+    """Sees to it that a file is text, or gzip of it where its name ends in .gz.
+
+    Raises:
+      DataError: it is something else than its name says, compressed otherwise, or in another encoding.
+      UsageError: there is no such encoding.
+    """
+    codec = find_codec(encoding)
+    start = check_file(path)
+    is_gzip, says_gzip = start.startswith(b"\x1f\x8b"), path.suffix.lower() == ".gz"
+    if says_gzip and not is_gzip:
+        raise DataError(f"{path}: is named .gz but is not gzip; rename it to {path.stem} if it is plain, or fetch it again")
+    if is_gzip and not says_gzip:
+        raise DataError(f"{path}: is compressed with gzip; rename it to {path.name}.gz")
+    if start.startswith(b"PAR1"):
+        raise DataError(f"{path}: is a Parquet file, not text; rename it to end in .parquet and use data.format: table")
+    for magic, name in _COMPRESSED.items():
+        if start.startswith(magic):
+            raise DataError(f"{path}: is compressed with {name}; unpack it, or compress it with gzip")
+    if is_gzip:
+        start = _gzip_start(path)
+        if not start:
+            raise DataError(f"{path}: is empty inside; name a file with rows in it")
+    marked = next((name for mark, name in _WIDE_MARKS if start.startswith(mark)), None)
+    if marked is not None and not codec.startswith(marked):
+        raise DataError(f"{path}:1: is {marked.upper()} text; set data.encoding: {marked}")
+    if not _is_wide(codec) and start.count(0) * 10 > len(start):
+        raise DataError(f"{path}:1: is not {encoding} text; if it is UTF-16, set data.encoding: utf-16-le or utf-16-be")
+
+
+def find_codec(encoding: str) -> str:
+    """The name that Python gives to an encoding; a byte order mark is accepted with either name of UTF-8.
+
+    Raises:
+      UsageError: there is no such text encoding.
+
+    >>> find_codec("UTF8")
+    'utf-8'
+    """
+    try:
+        name = codecs.lookup(encoding).name
+        "\n".encode(name)
+    except (LookupError, ValueError):
+        raise UsageError(f"data.encoding: {encoding!r} is no text encoding; try utf-8, utf-16, latin-1 or cp1252") from None
+    return "utf-8" if name == "utf-8-sig" else name
+
+
+def plain_suffix(path: Path) -> str:
+    """The ending of a name in lower case, without .gz.
+
+    >>> plain_suffix(Path("reviews.CSV.gz"))
+    '.csv'
+    """
+    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
+
+
+def read_lines(path: Path, *, encoding: str, advance: Callable[[float], None]) -> Iterator[Line]:
+    """Reads a text file line by line; a line that cannot be used is marked, not raised.
+
+    Args:
+      path: A file that passed check_text_file.
+      encoding: Of the file.
+      advance: Told how many bytes of the file on disk were read since the last call.
+    Returns:
+      Lines, numbered from 1. PRIVATE.
+    Raises:
+      DataError: the gzip stream is cut or damaged, the disk fails, or wide text (UTF-16, UTF-32) does not decode.
+    """
+    codec = find_codec(encoding)
+    number, position = 0, 0
+    with _open(path) as raw:
+        stream: IO[bytes] = _unpacked(path, raw)
+        if _is_wide(codec):
+            stream, codec = io.BufferedReader(_Transcoder(stream, codec, path)), "utf-8"
+        try:
+            while data := stream.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                yield _decode_line(data, number, codec, stream)
+                if number % _PROGRESS_LINES == 0:
+                    advance(raw.tell() - position)
+                    position = raw.tell()
+        except EOFError:
+            raise DataError(f"{path}:{number + 1}: the gzip stream is cut off here; fetch or copy the file again") from None
+        except (gzip.BadGzipFile, zlib.error):
+            raise DataError(f"{path}:{number + 1}: the gzip stream is damaged here; fetch or copy the file again") from None
+        except OSError as error:
+            raise DataError(f"{path}:{number + 1}: cannot be read: {error.strerror}") from None
+        advance(raw.tell() - position)
+
+
+def _decode_line(data: bytes, number: int, codec: str, stream: IO[bytes]) -> Line:
+    """One line; reads on to its end when it is too long."""
+    if len(data) > MAX_LINE_BYTES:
+        while data and not data.endswith(b"\n"):
+            data = stream.readline(MAX_LINE_BYTES)
+        return Line(number, "\n", "line_too_long")
+    problem = None
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError:
+        text, problem = data.decode(codec, "replace"), "undecodable_bytes"
+    if number == 1:
+        text = text.removeprefix("\ufeff")
+    if "\0" in text:
+        text, problem = text.replace("\0", ""), problem or "nul_byte"
+    return Line(number, text, problem)
+
+
+def _is_wide(codec: str) -> bool:
+    """True where a line end is not the byte 10, so that bytes cannot be cut into lines before decoding."""
+    return "\n".encode(codec) != b"\n"
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _unpacked(path: Path, raw: IO[bytes]) -> IO[bytes]:
+    return gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw  # type: ignore[return-value]
+
+
+def _gzip_start(path: Path) -> bytes:
+    """The first unpacked bytes of a gzip file."""
+    try:
+        with _open(path) as raw:
+            return _unpacked(path, raw).read(_PROBE_BYTES)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise DataError(f"{path}:1: the gzip stream is cut off or damaged; fetch or copy the file again") from None
+
+
+class _Transcoder(io.RawIOBase):
+    """Text in a wide encoding, as UTF-8."""
+
+    def __init__(self, stream: IO[bytes], codec: str, path: Path) -> None:
+        self._stream, self._codec, self._path = stream, codec, path
+        self._decoder = codecs.getincrementaldecoder(codec)("strict")
+        self._ready = b""
+        self._num_lines = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._ready:
+            chunk = self._stream.read(1 << 16)
+            try:
+                text = self._decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError:
+                raise DataError(
+                    f"{self._path}: is not valid {self._codec} text after line {self._num_lines}; check data.encoding, or fetch the file again"
+                ) from None
+            self._ready = text.encode("utf-8", "replace")
+            self._num_lines += self._ready.count(b"\n")
+            if not chunk:
+                break
+        num = min(len(buffer), len(self._ready))
+        buffer[:num], self._ready = self._ready[:num], self._ready[num:]
+        return num

@@ -1,0 +1,504 @@
+import errno
+import gzip
+import json
+import os
+import sys
+import types
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from penname.config import Config
+from penname.errors import DataError, PennameError, RunDirError, UsageError
+from penname.ingest import parquet_writer
+from penname.ingest.ingest import run_ingest
+from penname.run_dir import RunDir, read_json, read_rows
+
+CLOTHING = Path(__file__).resolve().parents[4] / "shared/data/womens_clothing_reviews.csv.gz"
+CLOTHING_COLUMNS = {"rating": "Rating", "text": "Review Text", "title": "Title", "category": "Class Name"}
+# fmt: off
+CLOTHING_CATEGORIES = [
+    "Blouses", "Casual bottoms", "Chemises", "Dresses", "Fine gauge", "Intimates", "Jackets", "Jeans", "Knits", "Layering",
+    "Legwear", "Lounge", "Outerwear", "Pants", "Shorts", "Skirts", "Sleep", "Sweaters", "Swim", "Trend",
+]
+# fmt: on
+
+TABLE_COLUMNS = {"rating": "rating", "text": "text", "title": "title", "category": "category"}
+HEADER = "rating,text,title,category\n"
+
+
+class Outcome:
+    def __init__(self, run_dir: RunDir) -> None:
+        self.reviews = pq.read_table(run_dir.path("reviews")).to_pylist()
+        self.catalogue = pq.read_table(run_dir.path("catalogue")).to_pylist()
+        self.rejects = list(read_rows(run_dir.path("rejects")))
+        self.counts = read_json(run_dir.path("ingest_counts"))
+        assert self.counts["rows_read"] == self.counts["kept"] + sum(self.counts["rejects"].values())
+        assert self.counts["kept"] == len(self.reviews)
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.create()
+    return run_dir
+
+
+def _ingest(run_dir, **data):
+    run_ingest(Config.model_validate({"data": data}), run_dir)
+    return Outcome(run_dir)
+
+
+def _fails(run_dir, error_class=DataError, **data):
+    """Runs, expects one clear line, and sees to it that nothing was left behind."""
+    with pytest.raises(PennameError) as caught:
+        _ingest(run_dir, **data)
+    message = str(caught.value)
+    assert type(caught.value) is error_class, message
+    assert "\n" not in message
+    stage = run_dir.root / "0_ingest"
+    assert [path.name for path in stage.rglob("*") if path.name != "sample_data"] == []
+    return message
+
+
+def _table(path, **more):
+    return {"format": "table", "reviews": str(path), "columns": TABLE_COLUMNS, "categories": ["A", "B"], **more}
+
+
+def _write(path, data):
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def _lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _amazon_review(**changes):
+    review = {
+        "rating": 5.0, "title": "Nice", "text": "Good phone case.", "images": [], "asin": "a1", "parent_asin": "p1", "user_id": "u1",
+        "timestamp": 1588687728923, "helpful_vote": 0, "verified_purchase": True,
+    }  # fmt: skip
+    review.update(changes)
+    return {key: value for key, value in review.items() if value is not KeyError}
+
+
+def _product(**changes):
+    return {"main_category": "Cell", "title": "Case X", "categories": ["Phones", "Cases", "Flip"], "parent_asin": "p1", "price": None, **changes}
+
+
+def _amazon(tmp_path, reviews, products, suffix="", **more):
+    write = (lambda path, text: path.write_bytes(gzip.compress(text.encode()))) if suffix else _write
+    files = {"reviews": tmp_path / f"r.jsonl{suffix}", "catalogue": tmp_path / f"meta_r.jsonl{suffix}"}
+    write(files["reviews"], reviews if isinstance(reviews, str) else _lines(reviews))
+    write(files["catalogue"], products if isinstance(products, str) else _lines(products))
+    return {"format": "amazon_reviews_2023", **{key: str(path) for key, path in files.items()}, **more}
+
+
+# --- Amazon Reviews 2023 ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_amazon_join_filter_and_counts(tmp_path, run_dir, capsys, suffix):
+    products = [
+        _product(),
+        _product(parent_asin="p2", title=""),
+        _product(parent_asin="p3", categories=[]),
+        _product(parent_asin="p4", title="Charger", categories=["Phones"]),
+    ]
+    reviews = [
+        _amazon_review(text="Great.<br />It&#39;s fine"),
+        _amazon_review(text=" <br /> "),
+        _amazon_review(title=None),
+        _amazon_review(parent_asin="p2"),
+        _amazon_review(parent_asin="p3"),
+        _amazon_review(parent_asin="gone"),
+        _amazon_review(text="Great.\nIt's fine"),
+        _amazon_review(text="Great.\nIt's fine", user_id="u2"),
+        _amazon_review(user_id=""),
+        _amazon_review(user_id=None),
+        _amazon_review(parent_asin="p4", rating=1, title="Hums<br>loud"),
+    ]
+    outcome = _ingest(run_dir, **_amazon(tmp_path, reviews, products, suffix))
+    name = f"r.jsonl{suffix}"
+    assert outcome.reviews[0] == {
+        "source": f"{name}:1", "user_id": "u1", "rating": 5, "title": "Nice", "text": "Great.\nIt's fine", "category": "Cases",
+        "product_id": "p1", "product_title": "Case X",
+    }  # fmt: skip
+    assert [(row["source"], row["category"], row["title"]) for row in outcome.reviews[1:]] == [
+        (f"{name}:8", "Cases", "Nice"),
+        (f"{name}:11", "Phones", "Hums loud"),
+    ]
+    assert [(row["line"], row["reason"]) for row in outcome.rejects if row["source"] == name] == [
+        (2, "empty_text"), (3, "empty_title"), (4, "no_product_title"), (5, "no_category"), (6, "product_not_in_catalogue"),
+        (7, "duplicate"), (9, "no_user_id"), (10, "no_user_id"),
+    ]  # fmt: skip
+    assert outcome.catalogue == [
+        {"product_id": "p1", "title": "Case X", "category": "Cases"},
+        {"product_id": "p4", "title": "Charger", "category": "Phones"},
+    ]
+    counts = outcome.counts
+    assert (counts["has_user_id"], counts["products_are_public"], counts["categories_source"]) == (True, True, "catalogue")
+    assert counts["categories"] == ["Cases", "Phones"]
+    assert [len(source["sha256"]) for source in counts["sources"]] == [64, 64]
+    assert "ingest: kept 3 of 11 reviews" in capsys.readouterr().err
+
+
+def test_amazon_categories_from_the_config_win(tmp_path, run_dir):
+    data = _amazon(tmp_path, [_amazon_review(), _amazon_review(parent_asin="p2")], [_product(), _product(parent_asin="p2", categories=["Other"])])
+    outcome = _ingest(run_dir, **data, categories=["Flip", "Unused"], category_level=9)
+    assert [row["category"] for row in outcome.reviews] == ["Flip"]
+    assert outcome.counts["rejects"] == {"category_not_in_domain": 1}
+    assert outcome.counts["categories"] == ["Flip", "Unused"]
+    assert [row["product_id"] for row in outcome.catalogue] == ["p1"]
+
+
+def test_amazon_rows_that_cannot_be_read(tmp_path, run_dir):
+    reviews = (
+        _lines([_amazon_review()])
+        + _lines([_amazon_review(rating="five"), _amazon_review(text=KeyError), _amazon_review(title=["x"]), [1]])
+        + "not json\n"
+        + _lines([_amazon_review(text="Second.", user_id="u2")])
+        + json.dumps(_amazon_review(text="cut"))[:-9]
+    )
+    data = _amazon(tmp_path, reviews, [_product()])
+    outcome = _ingest(run_dir, **data, max_malformed_frac=0.9)
+    assert [(row["line"], row["reason"]) for row in outcome.rejects] == [
+        (2, "malformed_rating"), (3, "missing_field"), (4, "wrong_type"), (5, "not_an_object"), (6, "malformed_json"), (8, "malformed_json"),
+    ]  # fmt: skip
+    assert len(outcome.reviews) == 2
+    assert "five" not in json.dumps(outcome.rejects)
+
+
+def test_amazon_without_any_user_id(tmp_path, run_dir):
+    message = _fails(run_dir, **_amazon(tmp_path, [_amazon_review(user_id=None)] * 3, [_product()]))
+    assert "none of its 3 reviews is left; most were rejected as no_user_id (3)" in message
+
+
+def test_amazon_with_the_catalogue_of_another_category(tmp_path, run_dir):
+    message = _fails(run_dir, **_amazon(tmp_path, [_amazon_review()], [_product(parent_asin="q")]))
+    assert "product_not_in_catalogue (1); check that data.catalogue describes" in message
+
+
+def test_amazon_files_swapped(tmp_path, run_dir):
+    data = _amazon(tmp_path, [_amazon_review()], [_product()])
+    data["reviews"], data["catalogue"] = data["catalogue"], data["reviews"]
+    assert "rating is mapped to 'rating', which" in _fails(run_dir, UsageError, **data)
+
+
+def test_a_missing_catalogue_is_found_before_the_reviews_are_read(tmp_path, run_dir):
+    data = _amazon(tmp_path, [_amazon_review()], [_product()])
+    Path(data["catalogue"]).unlink()
+    assert "meta_r.jsonl: no such file" in _fails(run_dir, **data)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+ROWS = [
+    {"rating": 5, "text": "Fits, well", "title": "Good", "category": "A"},
+    {"rating": 4, "text": "Two\nlines", "title": "Fine", "category": "B"},
+]
+
+
+def _write_table(path, rows=ROWS):
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return path
+    if name.endswith(".jsonl"):
+        text = _lines(rows)
+    else:
+        delimiter = "\t" if name.endswith(".tsv") else ","
+        cells = [list(rows[0])] + [['"' + str(value).replace('"', '""') + '"' for value in row.values()] for row in rows]
+        text = "".join(delimiter.join(row) + "\r\n" for row in cells)
+    return _write(path, gzip.compress(text.encode()) if path.suffix == ".gz" else text)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet", "t.csv.gz", "t.tsv.gz", "t.jsonl.gz", "T.CSV"])
+def test_every_format_gives_the_same_reviews(tmp_path, run_dir, name):
+    path = _write_table(tmp_path / name.lower()).rename(tmp_path / name)
+    outcome = _ingest(run_dir, **_table(path))
+    assert [(row["rating"], row["text"], row["title"], row["category"]) for row in outcome.reviews] == [
+        (5, "Fits, well", "Good", "A"),
+        (4, "Two\nlines", "Fine", "B"),
+    ]
+    assert {row["user_id"] for row in outcome.reviews} == {None}
+    assert outcome.catalogue == []
+    assert not outcome.counts["has_user_id"]
+    assert outcome.counts["categories_source"] == "config"
+
+
+def test_without_user_id_only_copies_of_the_whole_record_are_duplicates(tmp_path, run_dir):
+    path = _write(tmp_path / "t.csv", HEADER + "5,x,t,A\n5,x,t,A\n4,x,t,A\n5,x,t,B\n")
+    outcome = _ingest(run_dir, **_table(path))
+    assert [row["source"] for row in outcome.reviews] == ["t.csv:2", "t.csv:4", "t.csv:5"]
+    assert outcome.counts["rejects"] == {"duplicate": 1}
+
+
+def test_user_ids_of_a_table(tmp_path, run_dir):
+    rows = [{**ROWS[0], "user": user} for user in (1, 1, 2, None, True, 3.0)]
+    path = _write(tmp_path / "t.jsonl", _lines(rows) + _lines([ROWS[1]]))
+    outcome = _ingest(run_dir, **_table(path, max_malformed_frac=0.5, columns={**TABLE_COLUMNS, "user_id": "user"}))
+    assert [row["user_id"] for row in outcome.reviews] == ["1", "2", "3"]
+    assert outcome.counts["rejects"] == {"no_user_id": 2, "duplicate": 1, "wrong_type": 1}
+    assert outcome.counts["has_user_id"]
+
+
+def test_a_table_with_a_catalogue(tmp_path, run_dir):
+    path = _write(tmp_path / "t.csv", "rating,text,title,category,pid\n5,x,t,A,1\n4,y,t,B,2\n3,z,t,C,1\n2,w,t,A,3\n1,v,t,,1\n")
+    catalogue = _write(tmp_path / "c.tsv", "id\tname\tkind\n1\tThe &amp; One\tA\n2\tTwo\tB\n3\t\tA\n")
+    options = _table(
+        path,
+        categories=None,
+        columns={**TABLE_COLUMNS, "product_id": "pid"},
+        catalogue=str(catalogue),
+        catalogue_columns={"product_id": "id", "title": "name", "category": "kind"},
+    )
+    outcome = _ingest(run_dir, **options)
+    assert [(row["product_title"], row["category"]) for row in outcome.reviews] == [("The & One", "A"), ("Two", "B")]
+    assert outcome.counts["rejects"] == {"category_not_in_domain": 1, "no_product_title": 1, "no_category": 1}
+    assert outcome.counts["categories"] == ["A", "B"]
+    assert outcome.counts["catalogue"] == {"rows_read": 3, "kept": 3, "rejects": {}}
+    _write(catalogue, "id\tname\n1\tOne\n")
+    with pytest.raises(UsageError, match=r"data\.catalogue_columns: category is mapped to 'kind'"):
+        _ingest(run_dir, **options)
+
+
+def test_public_products_of_a_table_become_the_catalogue(tmp_path, run_dir):
+    path = _write(tmp_path / "t.csv", "rating,text,title,category,name\n5,x,t,A,Lamp\n4,y,t,A,Lamp\n3,z,t,B,Lamp\n2,w,t,A,\n1,v,t,Z,Rejected\n")
+    options = _table(path, columns={**TABLE_COLUMNS, "product_title": "name"})
+    assert "set data.products_are_public: true" in _fails(run_dir, UsageError, **options)
+    outcome = _ingest(run_dir, **options, products_are_public=True)
+    assert outcome.catalogue == [
+        {"product_id": "Lamp", "title": "Lamp", "category": "A"},
+        {"product_id": "Lamp", "title": "Lamp", "category": "B"},
+    ]
+    assert outcome.counts["rejects"] == {"no_product_title": 1, "category_not_in_domain": 1}
+    assert outcome.counts["products_are_public"]
+
+
+def test_categories_are_written_as_the_config_writes_them(tmp_path, run_dir):
+    path = _write(tmp_path / "t.csv", HEADER + "5,x,t, A &amp; B \n")
+    assert _ingest(run_dir, **_table(path, categories=["A  & B"])).reviews[0]["category"] == "A  & B"
+
+
+def test_row_groups_are_cut_by_rows_and_by_size(tmp_path, run_dir, monkeypatch):
+    monkeypatch.setattr(parquet_writer, "_GROUP_ROWS", 10)
+    path = _write(tmp_path / "t.csv", HEADER + "".join(f"5,x{i},t,A\n" for i in range(25)))
+    assert [row["text"] for row in _ingest(run_dir, **_table(path)).reviews] == [f"x{i}" for i in range(25)]
+    assert pq.ParquetFile(run_dir.path("reviews")).num_row_groups == 3
+    monkeypatch.setattr(parquet_writer, "_GROUP_CHARS", 1)
+    _ingest(run_dir, **_table(path))
+    assert pq.ParquetFile(run_dir.path("reviews")).num_row_groups == 25
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path, run_dir):
+    path = _write_table(tmp_path / "t.csv")
+    _ingest(run_dir, **_table(path))
+    first = [run_dir.path(name).read_bytes() for name in ("reviews", "catalogue", "rejects", "ingest_counts")]
+    _ingest(run_dir, **_table(path))
+    assert [run_dir.path(name).read_bytes() for name in ("reviews", "catalogue", "rejects", "ingest_counts")] == first
+
+
+def test_a_file_name_that_is_not_utf8(tmp_path, run_dir):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/t\xff.csv"))
+    _write(path, HEADER + "5,x,t,A\n9,x,t,A\n")
+    outcome = _ingest(run_dir, **_table(path, max_malformed_frac=1))
+    assert outcome.reviews[0]["source"] == "t?.csv:2"
+    assert outcome.rejects[0]["source"] == "t?.csv"
+
+
+@pytest.mark.skipif(not CLOTHING.is_file(), reason="the shared clothing reviews are not here")
+def test_the_clothing_reviews(run_dir):
+    options = {"format": "table", "reviews": str(CLOTHING), "columns": CLOTHING_COLUMNS, "categories": CLOTHING_CATEGORIES}
+    outcome = _ingest(run_dir, **options)
+    counts = outcome.counts
+    assert counts["rows_read"] == 23_486
+    # shared/data/README.md: 19,662 rows have text, title and class.
+    assert 19_500 < counts["kept"] <= 19_662
+    assert set(counts["rejects"]) <= {"empty_text", "empty_title", "no_category", "duplicate"}
+    assert 19_662 - counts["kept"] == counts["rejects"].get("duplicate", 0)
+    assert set(Counter(row["category"] for row in outcome.reviews)) <= set(CLOTHING_CATEGORIES)
+
+
+# --- too many rows that cannot be read --------------------------------------------------------------------------------
+
+
+def test_few_bad_rows_are_counted_and_too_many_stop_the_run(tmp_path, run_dir):
+    path = _write(tmp_path / "t.csv", HEADER + "".join(f"{5 if i % 10 else 'five'},x{i},t,A\n" for i in range(100)))
+    assert _ingest(run_dir, **_table(path, max_malformed_frac=0.1)).counts["rejects"] == {"malformed_rating": 10}
+    other = RunDir(tmp_path / "other")
+    message = _fails(other, **_table(path, max_malformed_frac=0.09))
+    assert message.startswith(f"{path}:2: malformed_rating; 10 of the first 100 rows (10.0 %) cannot be read, more than data.max_malformed_frac = 0.09")
+
+
+def test_a_failed_run_leaves_the_files_of_the_one_before(tmp_path, run_dir):
+    path = _write(tmp_path / "t.csv", HEADER + "5,x,t,A\n")
+    _ingest(run_dir, **_table(path))
+    _write(path, HEADER + "five,x,t,A\n")
+    with pytest.raises(DataError):
+        _ingest(run_dir, **_table(path))
+    assert [row["text"] for row in Outcome(run_dir).reviews] == ["x"]
+    assert sorted(p.name for p in (run_dir.root / "0_ingest").iterdir()) == ["catalogue.parquet", "counts.json", "rejects.jsonl", "reviews.parquet"]
+
+
+def test_the_run_stops_early(tmp_path, run_dir):
+    good, bad = "5,x,t,A\n", "five,x,t,A\n"
+    path = _write(tmp_path / "t.csv", HEADER + good * 900 + bad * 200 + good * 5000)
+    message = _fails(run_dir, **_table(path))
+    assert message.startswith(f"{path}:902: malformed_rating; 100 of the first 1,000 rows (10.0 %)")
+
+
+def test_filtered_rows_are_not_malformed(tmp_path, run_dir):
+    path = _write(tmp_path / "t.csv", HEADER + "5,,t,A\n" * 50 + "5,x,t,A\n")
+    assert _ingest(run_dir, **_table(path)).counts["rejects"] == {"empty_text": 50}
+
+
+def test_no_row_left(tmp_path, run_dir):
+    path = _write(tmp_path / "t.csv", HEADER + "5,x,t,Z\n5,y,t,Z\n5,,t,A\n")
+    message = _fails(run_dir, **_table(path))
+    assert message == (
+        f"{path}: none of its 3 reviews is left; most were rejected as category_not_in_domain (2); compare data.categories with the categories of the data"
+    )
+
+
+# --- files that cannot be used ----------------------------------------------------------------------------------------
+
+GOOD = HEADER + "5,x,t,A\n"
+
+
+def _parquet_bytes():
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(ROWS), sink)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error_class", "message"),
+    [
+        ("t.csv", b"", DataError, "t.csv: is empty"),
+        ("t.csv", b"\n\n", DataError, "holds no rows; name a file with a header"),
+        ("t.csv", HEADER, DataError, "holds no rows; name a file with reviews in it"),
+        ("t.csv", HEADER + "\n\r\n", DataError, "holds no rows"),
+        ("t.csv", GOOD.replace(",", ";"), UsageError, "it looks like ';': set data.delimiter: ';'"),
+        ("t.csv", GOOD.replace("title", "titel"), UsageError, "title is mapped to 'title', which"),
+        ("t.csv", "5,x,t,A\n4,y,t,B\n", UsageError, "its columns are '5', 'x', 't', 'A'"),
+        ("t.csv", (HEADER + "5,caf\xe9,t,A\n").encode("latin-1"), DataError, "t.csv:2: undecodable_bytes; 1 of the first 1 rows (100.0 %)"),
+        ("t.csv", (HEADER + "5,caf\xe9,t,A\n").encode("latin-1"), DataError, "set data.encoding"),
+        ("t.csv", GOOD.replace("title", "tit\xe9").encode("latin-1"), DataError, "t.csv:1: the header cannot be read (undecodable_bytes)"),
+        ("t.csv", GOOD.encode("utf-16"), DataError, "t.csv:1: is UTF-16 text; set data.encoding: utf-16"),
+        ("t.csv", GOOD.encode("utf-32"), DataError, "t.csv:1: is UTF-32 text; set data.encoding: utf-32"),
+        ("t.csv", GOOD.encode("utf-16-le"), DataError, "if it is UTF-16, set data.encoding: utf-16-le"),
+        ("t.csv", "rating,\"text,title\n5,x\n", DataError, "t.csv:1: the header is no line of CSV"),
+        ("t.csv", GOOD.replace("\n", "\r"), DataError, "t.csv:1: the header is no line of CSV"),
+        ("t.csv", _parquet_bytes(), DataError, "is a Parquet file, not text; rename it to end in .parquet"),
+        ("t.parquet", GOOD, DataError, "is named .parquet but is no Parquet file; if it is text, rename it"),
+        ("t.parquet", _lines(ROWS), DataError, "it looks like JSON lines: rename it to .jsonl"),
+        ("t.parquet", _parquet_bytes()[:-30], DataError, "t.parquet: the Parquet file is cut off or damaged"),
+        ("t.parquet", b"", DataError, "is empty"),
+        ("t.parquet.gz", gzip.compress(_parquet_bytes()), DataError, "Parquet is compressed inside already"),
+        ("t.csv.gz", GOOD, DataError, "t.csv.gz: is named .gz but is not gzip; rename it to t.csv"),
+        ("t.csv", gzip.compress(GOOD.encode()), DataError, "t.csv: is compressed with gzip; rename it to t.csv.gz"),
+        ("t.csv.gz", gzip.compress(b""), DataError, "is empty inside"),
+        ("t.csv.gz", gzip.compress(GOOD.encode())[:20], DataError, "t.csv.gz:1: the gzip stream is cut off"),
+        ("t.csv.gz", gzip.compress(GOOD.encode())[:-6] + b"xxxxxx", DataError, "the gzip stream is"),
+        ("t.csv", b"PK\x03\x04 zip", DataError, "is compressed with zip"),
+        ("t.csv", b"BZh91AY", DataError, "is compressed with bzip2"),
+        ("t.jsonl", json.dumps(ROWS), DataError, "t.jsonl:1: is one JSON array, not JSON lines"),
+        ("t.jsonl", json.dumps(ROWS, indent=2), DataError, "t.jsonl:1: is one JSON array, not JSON lines"),
+        ("t.jsonl", json.dumps(ROWS[0], indent=2), DataError, "t.jsonl:1: malformed_json"),
+        ("t.jsonl", "\n\n", DataError, "holds no rows"),
+        ("t.jsonl", GOOD, DataError, "t.jsonl:1: malformed_json"),
+        ("t.jsonl", _lines([{"stars": 5}]), UsageError, "its columns are 'stars'"),
+        ("t.xlsx", b"whatever", DataError, "the name must end in .csv, .tsv, .jsonl or .parquet"),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be_used(tmp_path, run_dir, name, content, error_class, message):
+    path = _write(tmp_path / name, content)
+    assert message in _fails(run_dir, error_class, **_table(path))
+
+
+def test_a_gzip_that_breaks_off_after_many_rows(tmp_path, run_dir):
+    data = gzip.compress((HEADER + "".join(f"5,{os.urandom(40).hex()},t,A\n" for _ in range(3000))).encode())
+    path = _write(tmp_path / "t.csv.gz", data[: len(data) // 2])
+    message = _fails(run_dir, **_table(path))
+    assert "the gzip stream is cut off here" in message
+    assert int(message.split(":")[1]) > 1000
+
+
+def test_no_file_a_directory_and_a_pipe(tmp_path, run_dir):
+    assert "gone.csv: no such file; check the path" in _fails(run_dir, **_table(tmp_path / "gone.csv"))
+    assert "is a directory; name the file inside it" in _fails(run_dir, **_table(tmp_path))
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert "is not a regular file" in _fails(run_dir, **_table(tmp_path / "pipe.csv"))
+
+
+def test_a_file_that_this_user_may_not_read(tmp_path, run_dir, monkeypatch):
+    path = _write(tmp_path / "t.csv", GOOD)
+    real_open = Path.open
+
+    def refuse(self, *args, **kwargs):
+        if self == path:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real_open(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert "t.csv: may not be read by this user; change its permissions" in _fails(run_dir, **_table(path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-9", "rot13", "base64", "a\0b", ""])
+def test_an_encoding_that_is_none(tmp_path, run_dir, encoding):
+    path = _write(tmp_path / "t.csv", GOOD)
+    assert "is no text encoding; try utf-8" in _fails(run_dir, UsageError, **_table(path, encoding=encoding))
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf" + GOOD.encode(), GOOD.replace("\n", "\r\n"), GOOD.rstrip("\n"), "\n" + GOOD])
+def test_harmless_variants_are_read(tmp_path, run_dir, content):
+    path = _write(tmp_path / "t.csv", content)
+    assert [row["text"] for row in _ingest(run_dir, **_table(path)).reviews] == ["x"]
+
+
+def test_a_full_disk_is_one_line(tmp_path, run_dir, monkeypatch):
+    path = _write(tmp_path / "t.csv", GOOD)
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert "cannot be written: No space left on device; make room" in _fails(run_dir, RunDirError, **_table(path))
+
+
+# --- the fictional marketplace ----------------------------------------------------------------------------------------
+
+
+def _fake_sample(calls):
+    def write_sample_data(folder, *, num_reviews, seed):
+        calls.append((num_reviews, seed))
+        reviews = [_amazon_review(user_id=f"u{i}", text=f"Text {seed} {i}") for i in range(num_reviews)]
+        _write(folder / "Cell_Phones_and_Accessories.jsonl", _lines(reviews))
+        _write(folder / "meta_Cell_Phones_and_Accessories.jsonl", _lines([_product()]))
+
+    return types.SimpleNamespace(write_sample_data=write_sample_data)
+
+
+def test_the_sample_is_written_once_for_each_number_and_seed(run_dir, monkeypatch):
+    calls = []
+    monkeypatch.setitem(sys.modules, "penname.ingest.sample_data", _fake_sample(calls))
+    options = {"format": "sample", "sample_num_reviews": 7, "sample_seed": 3, "encoding": "latin-1"}
+    assert len(_ingest(run_dir, **options).reviews) == 7
+    assert _ingest(run_dir, **options).counts["format"] == "sample"
+    assert calls == [(7, 3)]
+    assert len(_ingest(run_dir, **{**options, "sample_num_reviews": 8}).reviews) == 8
+    (run_dir.path("sample_data") / "Cell_Phones_and_Accessories.jsonl").unlink()
+    _ingest(run_dir, **{**options, "sample_num_reviews": 8})
+    assert calls == [(7, 3), (8, 3), (8, 3)]
+
+
+def test_importing_the_stage_is_cheap():
+    import subprocess
+
+    code = "import sys, penname.ingest.ingest; print([m for m in ('pyarrow', 'torch', 'numpy', 'faker') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
