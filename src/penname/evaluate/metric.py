@@ -1,0 +1,83 @@
+"""What a metric is: a declaration and one function from samples to estimates.
+
+A metric is listed by hand in `registry.py`; nothing is discovered. Its `version` goes up when the same data would score differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from penname.evaluate.bootstrap import Interval
+from penname.evaluate.samples import RowSet, Samples
+from penname.schemas import Family
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """One figure of one arm. PRIVATE: it was computed from real rows."""
+
+    arm: str
+    """A name of `Samples.synthetic`, or `real` for what real data score."""
+    value: float
+    ci95: Interval
+    reference: float
+    """What real data score in its place."""
+    num_records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure: what it is called, how to read it, how to compute it."""
+
+    name: str
+    family: Family
+    direction: Literal["higher", "lower", "none"]
+    range: tuple[float, float]
+    """Smallest and largest possible value; intervals are cut to it."""
+    version: int
+    source: str
+    """Paper or definition that it follows."""
+    compute: Callable[[Samples], list[Estimate]]
+
+
+def compare_with_test(samples: Samples, name: str, measure: Callable[[RowSet, RowSet, Samples, str], tuple[float, Interval]]) -> list[Estimate]:
+    """Measures every synthetic set against test, and heldout against test as the reference.
+
+    All sets have the same number of rows, so that a bias of small samples is the same in value and reference.
+
+    Args:
+      samples: PRIVATE.
+      name: The metric's name; it keys the random numbers.
+      measure: (candidate, test, samples, stream name) -> value and interval.
+    Returns:
+      list[Estimate]: `real` first, then the arms in their order. PRIVATE.
+    """
+    num = samples.num_compared
+    test = samples.take(samples.test, num)
+    reference, interval = measure(samples.take(samples.heldout, num), test, samples, f"{name}/real")
+    estimates = [Estimate("real", reference, interval, reference, num)]
+    for arm, rows in samples.synthetic.items():
+        value, interval = measure(samples.take(rows, num), test, samples, f"{name}/{arm}")
+        estimates.append(Estimate(arm, value, interval, reference, num))
+    return estimates
+
+
+def describe_each(samples: Samples, name: str, measure: Callable[[RowSet, Samples, str], tuple[float, Interval]]) -> list[Estimate]:
+    """Measures every synthetic set by itself, and test by itself as the reference; sizes are equal.
+
+    Args:
+      samples: PRIVATE.
+      name: The metric's name; it keys the random numbers.
+      measure: (rows, samples, stream name) -> value and interval.
+    Returns:
+      list[Estimate]: `real` first, then the arms in their order. PRIVATE.
+    """
+    num = samples.num_compared
+    reference, interval = measure(samples.take(samples.test, num), samples, f"{name}/real")
+    estimates = [Estimate("real", reference, interval, reference, num)]
+    for arm, rows in samples.synthetic.items():
+        value, interval = measure(samples.take(rows, num), samples, f"{name}/{arm}")
+        estimates.append(Estimate(arm, value, interval, reference, num))
+    return estimates
