@@ -1,0 +1,89 @@
+"""release/: the one folder that may be given away, and the certificate that says why."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+from penname import __version__
+from penname.config import Config
+from penname.privacy.certificate import CERTIFICATE_NAME, LEDGER_NAME, build_certificate
+from penname.privacy.ledger import Ledger
+from penname.run_dir import RunDir, hash_path, read_json, replace_folder, write_json
+
+_LIBRARIES = ("torch", "transformers", "peft", "dp-accounting", "numpy")
+
+_README = """This folder was written by penname {version} and may be shared.
+
+{name}  synthetic reviews, one JSON object a line
+adapter/  the LoRA adapter that wrote them (PEFT format), for the base model {model}
+ledger.jsonl  every use of the private data, written before it happened
+certificate.json  the promise, what was spent, and the hash of every file here
+
+Check it with `penname verify .` (needs neither the model nor the private data).
+"""
+
+
+def write_release(config: Config, run_dir: RunDir) -> dict[str, Any]:
+    """Fills release/ with what the private arm made and certifies it; where it may not be released, there is no release/.
+
+    Args:
+      config: For what is assumed public.
+      run_dir: Holds the ledger, the private arm's adapter and its synthetic records.
+    Returns:
+      The certificate, which is written to the report's folder in either case.
+    """
+    ledger = Ledger.read(run_dir.path("ledger")) if "with_dp" in config.train.arms else None
+    target, certificate = run_dir.path("release"), _certify(config, run_dir, ledger, files={})
+    if certificate["releasable"]:
+        with replace_folder(target) as folder:
+            _copy_releasable(config, run_dir, folder)
+            files = {path.relative_to(folder).as_posix(): hash_path(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+            certificate = _certify(config, run_dir, ledger, files=files)
+            write_json(folder / CERTIFICATE_NAME, certificate)
+    elif target.exists():
+        shutil.rmtree(target)
+    write_json(run_dir.path("certificate"), certificate)
+    return certificate
+
+
+def _copy_releasable(config: Config, run_dir: RunDir, folder: Path) -> None:
+    synthetic = run_dir.path("synthetic_with_dp")
+    shutil.copyfile(synthetic, folder / synthetic.name)
+    shutil.copytree(run_dir.path("adapter_with_dp"), folder / "adapter")
+    shutil.copyfile(run_dir.path("ledger"), folder / LEDGER_NAME)
+    readme = _README.format(version=__version__, name=synthetic.name, model=config.model.name)
+    (folder / "README.txt").write_text(readme, encoding="utf-8")
+
+
+def _certify(config: Config, run_dir: RunDir, ledger: Ledger | None, *, files: dict[str, str]) -> dict[str, Any]:
+    path = run_dir.path("self_checks")
+    return build_certificate(
+        ledger,
+        assumed_public=describe_assumptions(config, run_dir),
+        files=files,
+        self_checks=read_json(path) if ledger is not None else [],
+        versions={"penname": __version__, "python": platform.python_version(), **{n: importlib.metadata.version(n) for n in _LIBRARIES}},
+        machine=f"{platform.system()} {platform.machine()}",
+    )
+
+
+def describe_assumptions(config: Config, run_dir: RunDir) -> list[str]:
+    """What the guarantee takes as public, in sentences."""
+    counts = read_json(run_dir.path("ingest_counts"))
+    domain = "the config" if counts["categories_source"] == "config" else "the catalogue"
+    assumed = [
+        "The layout of the data, the template of prompts and completions, and every setting of this run.",
+        f"The base model {config.model.name} and what it was pre-trained on.",
+        f"The list of categories, taken from {domain}, and the ratings 1 to 5.",
+        "The hyperparameters: that they were not chosen by looking at this data.",
+    ]
+    if counts["catalogue"] is not None:
+        assumed.append("The catalogue of products with titles and categories.")
+    elif config.data.products_are_public:
+        assumed.append("The product titles: the config declares the titles in the table public (data.products_are_public).")
+    assumed.append("The number of units is NOT assumed public: it is released with noise and charged.")
+    return assumed
