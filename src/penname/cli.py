@@ -1,0 +1,253 @@
+"""The command line: one command a stage. Everything heavy is imported inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from penname import __version__
+from penname.errors import PennameError, UsageError
+
+app = typer.Typer(
+    name="penname",
+    help="Private text in, synthetic text out, with a differential-privacy guarantee that anyone can check.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigAndOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[CONFIG] [section.key=value ...]",
+        help="A YAML config, then settings that win over it. Without CONFIG: the embedded demo on the fictional marketplace.",
+        show_default=False,
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder. The same folder again goes on where it was.")]
+
+
+def _load(arguments: list[str] | None) -> Any:
+    from penname.config import load_config
+
+    words = list(arguments or [])
+    path = Path(words.pop(0)) if words and "=" not in words[0] else None
+    stray = [word for word in words if "=" not in word]
+    if stray:
+        raise UsageError(f"{stray[0]!r}: only one config file can be given, before the settings; a setting looks like section.key=value")
+    config = load_config(path, words)
+    if config.evaluate.metrics is not None:
+        from penname.evaluate.registry import select_metrics
+
+        # A misspelt metric should not wait until after the training.
+        select_metrics(config.evaluate.metrics)
+    return config
+
+
+def _run_stages(arguments: list[str] | None, out: Path, names: tuple[str, ...] | None = None) -> None:
+    import time
+
+    from penname.pipeline import STAGE_NAMES, run_stages, summarize
+    from penname.progress import format_secs
+
+    began = time.monotonic()
+    config = _load(arguments)
+    has_run = run_stages(config, out, names or STAGE_NAMES)
+    took = format_secs(time.monotonic() - began)
+    if not has_run:
+        print(f"Nothing to do: {out} is up to date with this config ({took}).")
+    else:
+        print(f"Done in {took}: {out}")
+    for line in summarize(out) if names is None or names[-1] == STAGE_NAMES[-1] else []:
+        print(line)
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False) -> None:
+    if version:
+        print(f"penname {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(arguments: ConfigAndOverrides = None, out: Out = Path("runs/demo")) -> None:
+    """Run all stages: ingest, records, train, generate, evaluate, report.
+
+    Example: penname run configs/clothing_small.yaml privacy.target_epsilon=4 --out runs/clothing
+    """
+    _run_stages(arguments, out)
+
+
+@app.command()
+def plan(
+    arguments: ConfigAndOverrides = None,
+    num_units: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Units (users, or records) that the training split will have. The embedded demo knows its own.")
+    ] = None,
+) -> None:
+    """Show epsilon, noise, steps, tokens, memory and time of a run. Touches no private data and spends nothing.
+
+    Example: penname plan configs/clothing_small.yaml --num-units 1400
+    """
+    from penname.plan import plan_run
+
+    for line in plan_run(_load(arguments), num_units=num_units):
+        print(line)
+
+
+@app.command()
+def ingest(out: Out, arguments: ConfigAndOverrides = None) -> None:
+    """Stage 1: read reviews and products, clean, join, filter; count every reject by reason."""
+    _run_stages(arguments, out, ("ingest",))
+
+
+@app.command()
+def records(out: Out, arguments: ConfigAndOverrides = None) -> None:
+    """Stage 2: split by user, bound contributions, fill the template."""
+    _run_stages(arguments, out, ("records",))
+
+
+@app.command()
+def train(out: Out, arguments: ConfigAndOverrides = None) -> None:
+    """Stage 3: train both arms, with and without differential privacy. Charges the ledger."""
+    _run_stages(arguments, out, ("train",))
+
+
+@app.command()
+def generate(out: Out, arguments: ConfigAndOverrides = None) -> None:
+    """Stage 4: write both synthetic data sets. Charges the ledger once, for the histogram of rating and category."""
+    _run_stages(arguments, out, ("generate",))
+
+
+@app.command()
+def evaluate(
+    out: Out,
+    arguments: ConfigAndOverrides = None,
+    real: Annotated[Path | None, typer.Option(metavar="FILE", help="Real rows that the synthetic ones were made from (rating, title, text, category).")] = None,
+    heldout: Annotated[Path | None, typer.Option(metavar="FILE", help="Real rows that were not used; none: parts of --real are set aside.")] = None,
+    synthetic: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="A synthetic set and its name; may be given several times.")] = None,
+) -> None:
+    """Stage 5: privacy, fidelity and utility of a run, or of any files.
+
+    Example: penname evaluate --real reviews.csv --synthetic ours=ours.jsonl --synthetic theirs=theirs.csv --out compared
+    """
+    if real is None and not synthetic:
+        if heldout is not None:
+            raise UsageError("--heldout needs --real and --synthetic")
+        _run_stages(arguments, out, ("evaluate",))
+        return
+    if real is None or not synthetic:
+        raise UsageError("--real FILE and at least one --synthetic NAME=FILE belong together")
+    from penname.evaluate.evaluate import evaluate_files
+    from penname.evaluate.files import parse_synthetic_options
+
+    sets = parse_synthetic_options(synthetic)
+    evaluate_files(real=real, heldout=heldout, synthetic=sets, out=out, config=_load(arguments).evaluate)
+    print(f"PRIVATE     {out / 'metrics.json'}")
+
+
+@app.command()
+def report(out: Out, arguments: ConfigAndOverrides = None) -> None:
+    """Stage 6: report.html, metrics.json, and release/ with its certificate."""
+    _run_stages(arguments, out, ("report",))
+
+
+@app.command()
+def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A release folder, or a run that has one.")]) -> None:
+    """Recompute epsilon from the ledger and check every hash. Exit 0 when all holds, 1 with the reason when not."""
+    from penname.privacy.certificate import CERTIFICATE_NAME, verify_release
+
+    release = folder if (folder / CERTIFICATE_NAME).is_file() else folder / "release"
+    print(f"VERIFIED {release}: {verify_release(release)}")
+
+
+@app.command("sample-data")
+def sample_data(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the three files are written.")],
+    reviews: Annotated[int, typer.Option("--reviews", min=1, metavar="N", help="How many reviews.")] = 6000,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="S", help="The same seed writes the same bytes.")] = 1,
+) -> None:
+    """Write the fictional marketplace: reviews, products and facts, in the layout of Amazon Reviews 2023."""
+    from penname.ingest.sample_data import write_sample_data
+
+    write_sample_data(folder, num_reviews=reviews, seed=seed)
+    for path in sorted(folder.iterdir()):
+        print(path)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"penname: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _explain_os_error(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}the disk is full; free some space and run the same command again: what was finished is kept"
+    return f"{where}{error.strerror or error}"
+
+
+def _explain_unexpected() -> str:
+    """A bug of ours: one line, and the traceback in a file for the report."""
+    handle, name = tempfile.mkstemp(prefix="penname-", suffix=".log")
+    with os.fdopen(handle, "w", encoding="utf-8") as log:
+        traceback.print_exc(file=log)
+    kind, value, _ = sys.exc_info()
+    return f"unexpected error ({kind.__name__ if kind else ''}: {str(value)[:200]}); this is a bug, its details are in {name}"
+
+
+def _raise_interrupt(_signum: int, _frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """The entry point: every error is one line on standard error and an exit code."""
+    signal.signal(signal.SIGTERM, _raise_interrupt)
+    try:
+        app(standalone_mode=False)
+    except KeyboardInterrupt:
+        _fail("interrupted; what was finished is kept, run the same command again to go on", 130)
+    except typer.Abort:
+        _fail("interrupted", 130)
+    except PennameError as error:
+        _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        _fail(_explain_os_error(error), 1)
+    except Exception as error:
+        _fail(*_explain(error))
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """The line and the exit code for an error that is not one of ours."""
+    # Typer carries its own copy of click, whose exceptions have no public name.
+    if hasattr(error, "format_message"):
+        message = error.format_message()
+        if "Commands:" in message:
+            print(message)
+            sys.exit(2)
+        return f"{message} (see penname --help)", 2
+    from penname.privacy.errors import PrivacyError
+
+    if isinstance(error, PrivacyError):
+        return str(error), 1
+    if isinstance(error, ImportError):
+        return f"{error}; install it, or reinstall penname with `make setup`", 1
+    if isinstance(error, MemoryError):
+        return "out of memory; make train.physical_batch_tokens or generate.batch_size smaller, and run the same command again", 1
+    return _explain_unexpected(), 1
+
+
+if __name__ == "__main__":
+    main()

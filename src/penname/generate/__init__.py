@@ -1,0 +1,1 @@
+"""Stage 4: the adapted model writes new records, conditioned on DP marginals and the public catalogue."""

@@ -1,0 +1,118 @@
+"""Decoding: a batch of prompts becomes a batch of texts, each drawn from its own stream of random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+_TOP_CANDIDATES = 256
+_SHRINK_FRAC = 0.75
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn."""
+
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One text as tokens."""
+
+    token_ids: list[int]
+    """Without the end-of-text token."""
+    finish_reason: str
+    """`stop` or `length`."""
+
+
+@torch.inference_mode()
+def decode_batch(
+    model: Any,
+    prompts: Sequence[list[int]],
+    uniforms: torch.Tensor,
+    sampling: Sampling,
+    *,
+    eos_id: int,
+    pad_id: int,
+    suppressed_ids: Sequence[int],
+) -> list[Decoded]:
+    """Continues every prompt until its end-of-text token or the limit. Finished texts leave the batch.
+
+    Args:
+      model: A causal LM in evaluation mode.
+      prompts: B lists of token ids.
+      uniforms: (B, max_new_tokens) in [0, 1): row b alone decides the tokens of text b.
+      sampling: Temperature, top-p and limit.
+      eos_id: Ends a text.
+      pad_id: Fills up prompts on the left; masked.
+      suppressed_ids: Control tokens that are never drawn.
+    Returns:
+      B texts, in the order of the prompts.
+    Source: Holtzman et al. (2020), nucleus sampling. https://arxiv.org/abs/1904.09751
+    """
+    from transformers import DynamicCache
+
+    length = max(len(prompt) for prompt in prompts)
+    token_ids = torch.full((len(prompts), length), pad_id)
+    mask = torch.zeros(len(prompts), length, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        token_ids[row, length - len(prompt) :] = torch.tensor(prompt)
+        mask[row, length - len(prompt) :] = 1
+    texts: list[list[int]] = [[] for _ in prompts]
+    reasons = ["length"] * len(prompts)
+    alive = torch.arange(len(prompts))
+    is_running = torch.ones(len(prompts), dtype=torch.bool)
+    cache = DynamicCache(config=model.config)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    for step in range(sampling.max_new_tokens):
+        output = model(input_ids=token_ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        logits = output.logits[:, -1].float()
+        logits[:, suppressed_ids] = -torch.inf
+        next_ids = draw_next(logits, uniforms[alive, step], sampling)
+        for row, (index, token) in enumerate(zip(alive.tolist(), next_ids.tolist(), strict=True)):
+            if is_running[row]:
+                if token == eos_id:
+                    reasons[index], is_running[row] = "stop", False
+                else:
+                    texts[index].append(token)
+        if not is_running.any():
+            break
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        positions = positions[:, -1:] + 1
+        token_ids = next_ids[:, None]
+        if is_running.float().mean() < _SHRINK_FRAC:
+            keep = is_running.nonzero()[:, 0]
+            cache.batch_select_indices(keep)
+            alive, mask, positions, token_ids = alive[keep], mask[keep], positions[keep], token_ids[keep]
+            is_running = is_running[keep]
+    return [Decoded(text, reason) for text, reason in zip(texts, reasons, strict=True)]
+
+
+def draw_next(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Draws one token a row by inverting the nucleus' distribution function.
+
+    Args:
+      logits: (B, V) float32.
+      uniforms: (B,) in [0, 1).
+      sampling: Temperature and top-p.
+    Returns:
+      (B,) int64: the same whatever else is in the batch.
+    """
+    probs = torch.softmax(logits / sampling.temperature, dim=1)
+    # A few hundred candidates nearly always hold the nucleus; sorting the whole vocabulary costs ten times as much.
+    top, candidates = probs.topk(min(_TOP_CANDIDATES, probs.shape[1]), dim=1)
+    if bool((top.sum(1) < sampling.top_p).any()):
+        top, candidates = probs.sort(dim=1, descending=True)
+    below = top.cumsum(1) - top
+    # The nucleus is the smallest set of most likely tokens that reaches top_p; the first token always belongs to it.
+    nucleus = torch.where(below < sampling.top_p, top, torch.zeros_like(top))
+    cumulative = nucleus.cumsum(1)
+    drawn = torch.searchsorted(cumulative, (uniforms[:, None].to(cumulative.dtype) * cumulative[:, -1:]), right=True)
+    last = (nucleus > 0).sum(1, keepdim=True) - 1
+    return candidates.gather(1, torch.minimum(drawn, last))[:, 0]

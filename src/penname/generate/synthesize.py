@@ -1,0 +1,181 @@
+"""The stage: writes both synthetic data sets, redraws what does not parse, goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from penname.config import Config, GenerateConfig
+from penname.errors import PennameError
+from penname.generate.conditioning import Condition, plan_conditions, read_catalogue, release_conditioning
+from penname.generate.decode import Sampling, decode_batch
+from penname.model.adapter import merge_adapter
+from penname.model.base import load_base_model
+from penname.model.tokenize import encode_prompt
+from penname.progress import Progress, say, show_progress
+from penname.run_dir import RunDir, hash_path, hash_value, write_json, write_rows
+from penname.schemas import Arm, SyntheticRecord
+from penname.template import RecordTemplate
+
+
+def run_generate(config: Config, run_dir: RunDir) -> None:
+    """Writes `generate.num_records` synthetic records for every arm, under the same conditions.
+
+    Args:
+      config: Sections `generate`, `records` (the template), `model`, `privacy` (the histogram's share).
+      run_dir: Holds the adapters and the catalogue; gets conditioning, the synthetic sets and generate_counts.
+    Raises:
+      PennameError: texts do not parse after `max_draws_per_record` draws.
+      DataError: prompts need a product and the catalogue has none.
+    """
+    template = RecordTemplate.from_config(config.records)
+    released = release_conditioning(config, run_dir)
+    conditions = plan_conditions(
+        released["cells"],
+        read_catalogue(run_dir.path("catalogue")),
+        num_records=config.generate.num_records,
+        needs_product=template.needs_product_title,
+        seed=config.generate.seed,
+    )
+    counts: dict[str, Any] = {}
+    for arm in config.train.arms:
+        rows = _generate_arm(config, run_dir, arm, template, conditions)
+        num_draws = sum(row.num_draws for row in rows)
+        counts[arm] = {"num_records": len(rows), "num_draws": num_draws, "num_unparsed": num_draws - len(rows)}
+        say(f"generate: {len(rows):,} records {arm}, {num_draws - len(rows):,} of {num_draws:,} drawn texts did not parse and were redrawn")
+    write_json(run_dir.path("generate_counts"), counts)
+
+
+def _generate_arm(config: Config, run_dir: RunDir, arm: Arm, template: RecordTemplate, conditions: Sequence[Condition]) -> list[SyntheticRecord]:
+    target, adapter = run_dir.path(f"synthetic_{arm}"), run_dir.path(f"adapter_{arm}")
+    settings = config.generate.model_dump(exclude={"batch_size"})
+    key = hash_value([settings, config.model.name, asdict(template), hash_path(adapter), [asdict(c) for c in conditions]])
+    partial = PartialFile(target.with_name(f".{target.name}.partial"), key)
+    rows = partial.read()
+    if len(rows) < len(conditions):
+        model, tokenizer = load_base_model(config.model)
+        writer = RecordWriter(merge_adapter(model, adapter), tokenizer, template, config.generate, arm)
+        with show_progress(f"generate {arm}", len(conditions), done=len(rows)) as progress:
+            writer.write_all(conditions, rows, partial.append, progress)
+    ordered = [rows[condition.record_id] for condition in conditions]
+    write_rows(target, (asdict(row) for row in ordered))
+    partial.path.unlink(missing_ok=True)
+    return ordered
+
+
+@dataclass(frozen=True)
+class PartialFile:
+    """Finished records of an unfinished arm, one a line after a line that says under which settings."""
+
+    path: Path
+    key: str
+
+    def read(self) -> dict[str, SyntheticRecord]:
+        """What is there under the same settings; a line cut by a crash is dropped."""
+        lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.is_file() else []
+        if not lines or json.loads(lines[0]) != {"key": self.key}:
+            self.path.write_text(json.dumps({"key": self.key}) + "\n", encoding="utf-8")
+            return {}
+        rows = [SyntheticRecord(**json.loads(line)) for line in lines[1:]]
+        write_rows(self.path, [{"key": self.key}, *map(asdict, rows)])
+        return {row.record_id: row for row in rows}
+
+    def append(self, rows: Sequence[SyntheticRecord]) -> None:
+        """Adds finished records."""
+        with open(self.path, "a", encoding="utf-8") as handle:
+            handle.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+
+
+@dataclass(frozen=True)
+class RecordWriter:
+    """One arm's model at work."""
+
+    model: Any
+    tokenizer: Any
+    template: RecordTemplate
+    config: GenerateConfig
+    arm: Arm
+
+    def write_all(
+        self,
+        conditions: Sequence[Condition],
+        done: dict[str, SyntheticRecord],
+        save: Callable[[Sequence[SyntheticRecord]], None],
+        progress: Progress,
+    ) -> None:
+        """Draws until every condition has a record that parses.
+
+        Args:
+          conditions: All of them; a condition's place decides its random numbers.
+          done: Finished records by id; gets the new ones.
+          save: Keeps finished records on disk.
+          progress: Counts finished records.
+        Raises:
+          PennameError: a condition has none after `max_draws_per_record` draws.
+        """
+        pending = [(i, condition) for i, condition in enumerate(conditions) if condition.record_id not in done]
+        # Prompts of one length pad little.
+        pending.sort(key=lambda item: len(self.fill_prompt(item[1])))
+        for draw in range(1, self.config.max_draws_per_record + 1):
+            failed: list[tuple[int, Condition]] = []
+            for start in range(0, len(pending), self.config.batch_size):
+                batch = pending[start : start + self.config.batch_size]
+                rows = self._draw_batch(batch, draw)
+                finished = [row for row in rows if row is not None]
+                failed.extend(item for item, row in zip(batch, rows, strict=True) if row is None)
+                save(finished)
+                done.update({row.record_id: row for row in finished})
+                progress.advance(len(finished))
+            pending = failed
+            if not pending:
+                return
+        raise PennameError(
+            f"generate: {len(pending):,} of {len(conditions):,} records of the arm {self.arm} did not parse after {draw} draws each: the model has "
+            "not learned the form; train longer, or raise generate.max_draws_per_record"
+        )
+
+    def fill_prompt(self, condition: Condition) -> str:
+        """The prompt of one condition."""
+        return self.template.fill_prompt(rating=condition.rating, category=condition.category, product_title=condition.product_title)
+
+    def _draw_batch(self, batch: Sequence[tuple[int, Condition]], draw: int) -> list[SyntheticRecord | None]:
+        prompts = [encode_prompt(self.tokenizer, self.fill_prompt(condition)) for _, condition in batch]
+        limit = self.config.max_new_tokens
+        uniforms = torch.tensor(np.stack([np.random.default_rng([self.config.seed, i, draw]).random(limit) for i, _ in batch]))
+        eos_id = self.tokenizer.eos_token_id
+        decoded = decode_batch(
+            self.model,
+            prompts,
+            uniforms,
+            Sampling(self.config.temperature, self.config.top_p, limit),
+            eos_id=eos_id,
+            pad_id=eos_id,
+            suppressed_ids=[token for token in self.tokenizer.all_special_ids if token != eos_id],
+        )
+        rows: list[SyntheticRecord | None] = []
+        for (_, condition), text in zip(batch, decoded, strict=True):
+            parsed = self.template.parse_completion(self.tokenizer.decode(text.token_ids))
+            if parsed is None:
+                rows.append(None)
+                continue
+            title, body = parsed
+            rows.append(
+                SyntheticRecord(
+                    record_id=condition.record_id,
+                    arm=self.arm,
+                    rating=condition.rating,
+                    category=condition.category,
+                    product_title=condition.product_title,
+                    title=title,
+                    text=body,
+                    finish_reason=text.finish_reason,
+                    num_draws=draw,
+                )
+            )
+        return rows

@@ -1,0 +1,1 @@
+"""Stage 2: reviews become records, units are split, contributions bounded."""

@@ -1,0 +1,54 @@
+"""The template: how a review becomes prompt and completion, and how a completion becomes fields again.
+
+records fills it, generate fills and parses it; stages do not import each other, so it stands here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penname.config import RecordsConfig, completion_separator
+
+
+@dataclass(frozen=True)
+class RecordTemplate:
+    """A versioned pair of templates."""
+
+    prompt: str
+    completion: str
+    version: str
+
+    @classmethod
+    def from_config(cls, config: RecordsConfig) -> RecordTemplate:
+        """The template of a run; the config has checked which fields it may hold."""
+        return cls(config.prompt_template, config.completion_template, config.template_version)
+
+    @property
+    def needs_product_title(self) -> bool:
+        """Whether prompts name a product."""
+        return "{product_title}" in self.prompt
+
+    def fill_prompt(self, *, rating: int, category: str, product_title: str) -> str:
+        """The prompt, from public or privately released attributes alone."""
+        return self.prompt.format(rating=rating, category=category, product_title=product_title)
+
+    def fill_completion(self, *, title: str, text: str) -> str:
+        """The completion. PRIVATE."""
+        return self.completion.format(title=title, text=text)
+
+    def parse_completion(self, completion: str) -> tuple[str, str] | None:
+        """Title and text of a completion, or None when it does not have the form of the template; nothing is patched.
+
+        The title stands before the first separator, is one line and not empty; the text is not empty.
+        """
+        prefix, _, rest = self.completion.partition("{title}")
+        suffix = rest.partition("{text}")[2]
+        body = completion.strip()
+        if not body.startswith(prefix.strip()) or not body.endswith(suffix.strip()):
+            return None
+        body = body[len(prefix.strip()) : len(body) - len(suffix.strip())]
+        title, separator, text = body.partition(completion_separator(self.completion))
+        title, text = title.strip(), text.strip()
+        if not separator or not title or not text or "\n" in title:
+            return None
+        return title, text

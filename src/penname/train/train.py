@@ -1,0 +1,184 @@
+"""The stage: plans the privacy of the run, charges the ledger, trains the arms."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from penname.config import Config
+from penname.errors import DataError
+from penname.model.adapter import adapter_weights, attach_adapter, save_adapter
+from penname.model.base import load_base_model
+from penname.model.tokenize import encode_record
+from penname.privacy.budget import check_delta
+from penname.privacy.clipping import BoundedSum
+from penname.privacy.keystream import Keystream
+from penname.privacy.ledger import Ledger
+from penname.privacy.mechanism import DpSgd, NonPrivateSum
+from penname.privacy.selfcheck import CheckResult, check_adapters_moved, check_mechanism, check_only_adapters_train, to_rows
+from penname.privacy.unit import group_by_unit
+from penname.progress import say
+from penname.run_dir import RunDir, hash_path, hash_value, read_rows, write_json
+from penname.run_privacy import open_keystream, plan_budget
+from penname.schemas import Arm, Record
+from penname.train.arms import NonPrivateArm, PrivateArm, TrainingArm
+from penname.train.loop import ArmFiles, Unit, sum_physical_batch, train_arm
+from penname.train.tracking import track_steps
+
+_NUM_PROBE_UNITS = 4
+# Rounding of a loss: eight bits of mantissa in bfloat16, where a sum over other shapes may differ by a few units in the last place.
+_HALF_TOLERANCE = 0.03
+_FLOAT_TOLERANCE = 1e-3
+
+
+def run_train(config: Config, run_dir: RunDir) -> None:
+    """Trains every arm of `train.arms` that is not done yet.
+
+    Args:
+      config: Sections `model`, `privacy`, `train`, and `tracking`.
+      run_dir: Holds train_records; gets the ledger, unit_count, and each arm's adapter and metrics.
+    Raises:
+      PrivacyError: the promise cannot be kept; nothing is charged then.
+      DataError: no record fits.
+      ModelError: the base model cannot be loaded or adapted.
+    """
+    records = [Record(**row) for row in read_rows(run_dir.path("train_records"))]
+    groups = group_by_unit(record.unit_id for record in records)
+    inputs_sha256 = hash_training_inputs(config, run_dir)
+    keystream = open_keystream(config, run_dir)
+    mechanism = None
+    if "with_dp" in config.train.arms:
+        check_delta(config.privacy.delta, num_units=len(groups))
+        mechanism = _plan_and_charge(config, run_dir, keystream, num_units=len(groups), inputs_sha256=inputs_sha256)
+    for arm_name in config.train.arms:
+        if not run_dir.path(f"adapter_{arm_name}").exists():
+            _train_one(config, run_dir, arm_name, records, groups, mechanism, keystream, inputs_sha256)
+    for arm_name in config.train.arms:
+        shutil.rmtree(_arm_dir(run_dir, arm_name) / "checkpoint", ignore_errors=True)
+
+
+def hash_training_inputs(config: Config, run_dir: RunDir) -> str:
+    """Hash of everything that the training reads."""
+    sections = {name: getattr(config, name).model_dump() for name in ("model", "privacy", "train")}
+    del sections["train"]["arms"], sections["train"]["physical_batch_tokens"]
+    return hash_value({**sections, "train_records": hash_path(run_dir.path("train_records"))})
+
+
+def _plan_and_charge(config: Config, run_dir: RunDir, keystream: Keystream, *, num_units: int, inputs_sha256: str) -> DpSgd:
+    budget = plan_budget(config, run_dir, keystream)
+    ledger = Ledger.open(run_dir.path("ledger"), budget.promise)
+    charge: dict[str, Any] = {"key_commitment": keystream.commitment, "inputs_sha256": inputs_sha256}
+    ledger.spend("count_units", budget.unit_count.event, **charge)
+    noisy_num_units = budget.release_unit_count(num_units=num_units)
+    write_json(run_dir.path("unit_count"), {"noisy_num_units": noisy_num_units})
+    mechanism = budget.plan_training(
+        num_units=noisy_num_units,
+        expected_batch_size=config.train.expected_batch_size,
+        num_steps=config.train.num_steps,
+        l2_clip_norm=config.privacy.l2_clip_norm,
+        keystream=keystream,
+    )
+    ledger.spend("train/with_dp", mechanism.event, **charge)
+    say(
+        f"privacy: epsilon {config.privacy.target_epsilon:g}, delta {config.privacy.delta:g} for one {budget.promise.privacy_unit}: "
+        f"noise multiplier {mechanism.noise_multiplier:.4f}, sampling probability {mechanism.sampling_prob:.4f}, {mechanism.num_steps} steps"
+    )
+    return mechanism
+
+
+def _train_one(
+    config: Config,
+    run_dir: RunDir,
+    arm_name: Arm,
+    records: list[Record],
+    groups: list[list[int]],
+    mechanism: DpSgd | None,
+    keystream: Keystream,
+    inputs_sha256: str,
+) -> None:
+    model, tokenizer = load_base_model(config.model)
+    units = tokenize_units(tokenizer, records, groups, max_tokens=config.train.max_record_tokens)
+    adapted = attach_adapter(model, config.model, seed=config.train.seed)
+    arm: TrainingArm
+    learning_rate = config.train.learning_rate
+    if arm_name == "with_dp":
+        if mechanism is None:
+            raise ValueError("the arm with_dp needs its mechanism")
+        arm = PrivateArm.build(adapted, mechanism, engine_name=config.train.gradients)
+    else:
+        sampling_prob = mechanism.sampling_prob if mechanism else min(1.0, config.train.expected_batch_size / len(groups))
+        arm = NonPrivateArm.build(adapted, NonPrivateSum(sampling_prob, config.train.num_steps, keystream))
+        learning_rate = config.train.no_dp_learning_rate or learning_rate
+    files = ArmFiles(_arm_dir(run_dir, arm_name) / "checkpoint" / "state.safetensors", run_dir.path(f"train_metrics_{arm_name}"))
+    checks = run_self_checks(adapted, units, arm, pad_id=tokenizer.eos_token_id) if isinstance(arm, PrivateArm) else []
+    before = adapter_weights(adapted)
+    with track_steps(config, arm=arm_name, folder=_arm_dir(run_dir, arm_name)) as track:
+
+        def log(row: dict[str, Any]) -> None:
+            nonlocal before
+            if before:
+                checks.append(check_adapters_moved(before, adapter_weights(adapted)))
+                before = {}
+            track(row)
+
+        train_arm(
+            adapted,
+            units,
+            arm,
+            config.train,
+            files,
+            label=f"train {arm_name}",
+            learning_rate=learning_rate,
+            pad_id=tokenizer.eos_token_id,
+            inputs_sha256=inputs_sha256,
+            log=log,
+        )
+    if before:
+        # Every step was done by a process that was killed before it could write this.
+        checks.append(check_adapters_moved(before, adapter_weights(adapted)))
+    if isinstance(arm, PrivateArm):
+        write_json(run_dir.path("self_checks"), to_rows(checks))
+    save_adapter(adapted, run_dir.path(f"adapter_{arm_name}"), base_model_name=config.model.name)
+
+
+def run_self_checks(adapted: Any, units: list[Unit], arm: PrivateArm, *, pad_id: int) -> list[CheckResult]:
+    """Checks mechanism, gradients and adapter on a few of the run's own units, before the first step.
+
+    Raises:
+      SelfCheckError: names the check that failed.
+    """
+    parameters = dict(adapted.named_parameters())
+    only_adapters = check_only_adapters_train(parameters, is_adapter=lambda name: ".lora_" in name)
+    probes = sorted((unit for unit in units if unit), key=lambda unit: sum(len(record.token_ids) for record in unit))[:_NUM_PROBE_UNITS]
+    is_half = any(parameter.dtype != torch.float32 for parameter in parameters.values())
+
+    def sum_units(indices: Sequence[int]) -> tuple[BoundedSum, torch.Tensor]:
+        return sum_physical_batch(adapted, [probes[i] for i in indices], arm, pad_id=pad_id)
+
+    # Dropout would give a record another mask in every batch: it is off here, and on again when training begins.
+    adapted.eval()
+    tolerance = _HALF_TOLERANCE if is_half else _FLOAT_TOLERANCE
+    return [only_adapters, *check_mechanism(arm.mechanism, sum_units, num_probe_units=len(probes), tolerance=tolerance)]
+
+
+def tokenize_units(tokenizer: Any, records: list[Record], groups: list[list[int]], *, max_tokens: int) -> list[Unit]:
+    """Each unit's records as tokens. A unit without a record that fits stays in the draw and contributes nothing. PRIVATE.
+
+    Raises:
+      DataError: no record of any unit fits.
+    """
+    units: list[Unit] = []
+    for positions in groups:
+        encoded = (encode_record(tokenizer, records[i].prompt, records[i].completion, max_tokens=max_tokens) for i in positions)
+        units.append([record for record in encoded if record is not None])
+    if not any(units):
+        raise DataError("train: no record has room for a completion; raise train.max_record_tokens or shorten the template")
+    return units
+
+
+def _arm_dir(run_dir: RunDir, arm_name: Arm) -> Path:
+    return run_dir.path(f"adapter_{arm_name}").parent
