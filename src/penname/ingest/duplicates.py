@@ -14,8 +14,8 @@ class DuplicateFilter:
     """Remembers reviews by a 16-byte hash and finds exact copies by the same user.
 
     Copies are never looked for across users. Dropping one user's review because another wrote the same would let the presence of
-    one user change the data of another, and bounds on the sensitivity count on the opposite. Without user ids the unit is the record:
-    then a copy of the whole record is dropped, which is 1-stable, for adding a record changes the set of distinct records by at most one.
+    one user change the data of another, and bounds on the sensitivity count on the opposite. Where the unit is the record, dropping copies
+    of the whole record is 1-stable, for adding a record changes the set of distinct records by at most one.
 
     The hashes stand in one flat open-addressing table, for a Python set of them takes more than twice the memory.
     """
@@ -28,8 +28,8 @@ class DuplicateFilter:
 
     def is_duplicate(self, review: Review) -> bool:
         """Whether an equal review came before; remembers this one."""
-        key = (review.product_id, review.product_title, review.title, review.text)
-        key = (review.user_id, *key) if review.user_id is not None else (str(review.rating), review.category, *key)
+        # Every field of the content: were one left out, dropping a row could bring back one that differs in it, which changes two records.
+        key = (review.user_id or "", str(review.rating), review.category, review.product_id, review.product_title, review.title, review.text)
         # The lengths keep ("a", "bc") and ("ab", "c") apart.
         lengths = ",".join(str(len(part)) for part in key)
         digest = hashlib.blake2b("".join((lengths, ":", *key)).encode(), digest_size=_DIGEST_BYTES).digest()
@@ -41,7 +41,7 @@ class DuplicateFilter:
         slot = int.from_bytes(digest[:8], "little") & mask
         while True:
             start = slot * _DIGEST_BYTES
-            found = slots[start : start + _DIGEST_BYTES]
+            found = bytes(slots[start : start + _DIGEST_BYTES])
             if found == digest:
                 return False
             if found == _EMPTY:

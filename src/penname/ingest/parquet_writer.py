@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,7 +15,7 @@ _GROUP_CHARS = 16 * 2**20
 
 
 @contextmanager
-def write_parquet(path: Path, row_type: type) -> Iterator[Callable[[Any], None]]:
+def write_parquet(path: Path, row_type: type) -> Generator[Callable[[Any], None]]:
     """Opens a Parquet file for rows of one flat dataclass; memory holds one row group.
 
     Args:

@@ -9,7 +9,7 @@ import csv
 import difflib
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +117,7 @@ class _LineFeed:
 
 
 @contextmanager
-def _wide_csv_fields() -> Iterator[None]:
+def _wide_csv_fields() -> Generator[None]:
     """The csv module's own limit of 131,072 characters is a setting of the process: widen it, and put it back."""
     before = csv.field_size_limit(MAX_LINE_BYTES)
     try:
@@ -287,7 +287,7 @@ def _check_parquet(table: Table, start: bytes) -> None:
 
 
 @contextmanager
-def _open_parquet(path: Path) -> Iterator[Any]:
+def _open_parquet(path: Path) -> Generator[Any]:
     """Opens a Parquet file and turns what is wrong with it into one line."""
     import pyarrow
     import pyarrow.parquet

@@ -9,12 +9,13 @@ noise_multiplier is stddev / l2_sensitivity, so the sensitivity is for the reade
 from __future__ import annotations
 
 import importlib.metadata
-import math
+import logging
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
-import dp_accounting
-from dp_accounting import pld, rdp
+import dp_accounting  # pyright: ignore[reportMissingTypeStubs]
+from dp_accounting import pld, rdp  # pyright: ignore[reportMissingTypeStubs]
 
 from penname.privacy.errors import PrivacyError
 
@@ -24,6 +25,12 @@ METHOD = "Google dp_accounting, privacy loss distributions, neighbouring relatio
 # to the private side.
 _REPORT_GRID = 1e-4
 _SEARCH_GRID = 1e-3
+# One Gaussian release spends about 1 / (2 noise_multiplier^2) where that is large. The grid widens with it beyond this figure, or a small
+# noise multiplier would take minutes and gigabytes; the bound stays a bound, and its relative width the same.
+_WIDE_GRID_FROM = 1.0
+
+# Outside, the accountant's arithmetic overflows; nobody wants so little noise, or so much.
+_LEAST_ACCOUNTED, _MOST_ACCOUNTED = 1e-3, 1e9
 
 _FIELDS = {
     "gaussian": {"noise_multiplier", "l2_sensitivity"},
@@ -36,14 +43,18 @@ def accountant_version() -> str:
     return importlib.metadata.version("dp-accounting")
 
 
-def check_event(event: dict[str, Any]) -> None:
+def check_event(event: Any) -> None:
     """Checks that an event is one of the two that this module can account for.
 
     Raises:
       PrivacyError: names the field that is missing, unknown or out of range.
     """
+    # What a ledger from elsewhere holds may be any JSON.
+    if not isinstance(event, dict):
+        raise PrivacyError(f"event: must be an object, is {event!r}")
+    event = cast("dict[str, Any]", event)
     kind = event.get("type")
-    if kind not in _FIELDS:
+    if not isinstance(kind, str) or kind not in _FIELDS:
         raise PrivacyError(f"event: type {kind!r} is not known to this accountant")
     fields = set(event) - {"type"}
     if fields != _FIELDS[kind]:
@@ -51,6 +62,8 @@ def check_event(event: dict[str, Any]) -> None:
     for name in ("noise_multiplier", "l2_sensitivity"):
         if not _is_positive(event[name]):
             raise PrivacyError(f"event {kind}: {name} must be positive and finite, is {event[name]!r}")
+    if not _LEAST_ACCOUNTED <= event["noise_multiplier"] <= _MOST_ACCOUNTED:
+        raise PrivacyError(f"event {kind}: noise_multiplier {event['noise_multiplier']!r} is outside what the accountant can compute")
     if kind == "poisson_sampled_gaussian":
         if not _is_positive(event["sampling_prob"]) or event["sampling_prob"] > 1:
             raise PrivacyError(f"event {kind}: sampling_prob must be in (0, 1], is {event['sampling_prob']!r}")
@@ -59,7 +72,7 @@ def check_event(event: dict[str, Any]) -> None:
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 def _to_dp_event(event: dict[str, Any]) -> dp_accounting.DpEvent:
@@ -83,10 +96,14 @@ def compute_epsilon(events: Sequence[dict[str, Any]], *, delta: float) -> float:
       PrivacyError: an event is not understood, or delta is out of range.
     Source: Koskela et al. (2020); Doroshenko et al. (2022), https://arxiv.org/abs/2207.04380
     """
-    return _compose(_pld_accountant(_REPORT_GRID), events, delta)
+    return _compose(_pld_accountant(_REPORT_GRID, events), events, delta)
 
 
-def _pld_accountant(grid: float) -> pld.PLDAccountant:
+def _pld_accountant(grid: float, events: Sequence[dict[str, Any]]) -> pld.PLDAccountant:
+    for event in events:
+        check_event(event)
+    largest_loss = max((0.5 / event["noise_multiplier"] / event["noise_multiplier"] for event in events), default=0.0)
+    grid *= max(1.0, largest_loss / _WIDE_GRID_FROM)
     return pld.PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=grid)
 
 
@@ -95,7 +112,14 @@ def compute_epsilon_rdp(events: Sequence[dict[str, Any]], *, delta: float) -> fl
 
     Source: Mironov (2017); Mironov, Talwar and Zhang (2019), https://arxiv.org/abs/1908.10530
     """
-    return _compose(rdp.RdpAccountant(neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE), events, delta)
+    log = logging.getLogger("absl")
+    level = log.level
+    # The accountant warns on standard error of every order that it leaves out; the bound of those that remain holds without them.
+    log.setLevel(logging.ERROR)
+    try:
+        return _compose(rdp.RdpAccountant(neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE), events, delta)
+    finally:
+        log.setLevel(level)
 
 
 def _compose(accountant: dp_accounting.PrivacyAccountant, events: Sequence[dict[str, Any]], delta: float) -> float:
@@ -124,8 +148,12 @@ def calibrate_noise(make_events: Callable[[float], Sequence[dict[str, Any]]], *,
       PrivacyError: no noise multiplier up to 10^5 keeps the promise; the other events spend too much.
     """
 
+    # On a grid that is coarse beside the promise, the upper bound would be far above the truth, and noise be wasted.
+    search_grid = min(_SEARCH_GRID, target_epsilon / 100)
+
     def spends(noise_multiplier: float) -> float:
-        return _compose(_pld_accountant(_SEARCH_GRID), make_events(noise_multiplier), delta)
+        events = make_events(noise_multiplier)
+        return _compose(_pld_accountant(search_grid, events), events, delta)
 
     low, high = 0.0, 1.0
     while spends(high) > target_epsilon:

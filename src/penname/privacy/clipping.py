@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -40,7 +41,8 @@ class BoundedSum:
 def clip_and_sum(unit_grads: torch.Tensor, *, l2_clip_norm: float) -> BoundedSum:
     """Clips each unit's gradient and sums them.
 
-    Guarantee: L2 sensitivity <= l2_clip_norm under ADD_OR_REMOVE_ONE; a non-finite unit contributes zero.
+    Guarantee: L2 sensitivity <= l2_clip_norm under ADD_OR_REMOVE_ONE, up to the rounding of the sum; a unit that is not finite, or so long
+    that the factor which shortens it is no normal number any more, contributes zero.
 
     Args:
       unit_grads: (U, P) float32, PRIVATE; U may be 0.
@@ -48,7 +50,7 @@ def clip_and_sum(unit_grads: torch.Tensor, *, l2_clip_norm: float) -> BoundedSum
     Returns:
       BoundedSum: value (P,), a sum not a mean, and its sensitivity. PRIVATE.
     Raises:
-      PrivacyError: l2_clip_norm is not positive and finite.
+      PrivacyError: l2_clip_norm is not positive and finite, or the gradients are not a float32 (or float64) matrix.
     Source: Abadi et al. (2016), Algorithm 1. https://arxiv.org/abs/1607.00133
 
     >>> clip_and_sum(torch.tensor([[3.0, 4.0]]), l2_clip_norm=1.0).value
@@ -56,16 +58,20 @@ def clip_and_sum(unit_grads: torch.Tensor, *, l2_clip_norm: float) -> BoundedSum
     """
     if not (math.isfinite(l2_clip_norm) and l2_clip_norm > 0):
         raise PrivacyError(f"l2_clip_norm: must be positive and finite, is {l2_clip_norm}")
-    norms = torch.linalg.vector_norm(unit_grads, dim=1, dtype=torch.float64)
-    finite = torch.isfinite(norms)
+    if unit_grads.ndim != 2 or unit_grads.dtype not in (torch.float32, torch.float64):
+        # In half precision the scales alone would round to more than the bound.
+        raise PrivacyError(f"unit_grads: must be (U, P) float32, is {tuple(unit_grads.shape)} {unit_grads.dtype}")
+    norms = cast("torch.Tensor", torch.linalg.vector_norm(unit_grads, dim=1, dtype=torch.float64))  # pyright: ignore[reportUnknownMemberType]
     bound = l2_clip_norm * (1 - _ROUNDING_MARGIN)
     scales = torch.where(norms > bound, bound / norms, torch.ones_like(norms)).to(unit_grads.dtype)
-    if bool(finite.all()):
+    # A subnormal scale has lost digits, so the product could be longer than the bound.
+    usable = torch.isfinite(norms) & (scales >= torch.finfo(scales.dtype).tiny)
+    if bool(usable.all()):
         value = scales @ unit_grads
     else:
-        # 0 x inf is nan: rows that are not finite are left out, not scaled by zero.
-        value = scales[finite] @ unit_grads[finite]
-    return BoundedSum(value, l2_clip_norm, len(norms), int((norms[finite] > bound).sum()))
+        # 0 x inf is nan: rows that cannot be used are left out, not scaled by zero.
+        value = scales[usable] @ unit_grads[usable]
+    return BoundedSum(value, l2_clip_norm, len(norms), int((norms[usable] > bound).sum()))
 
 
 def empty_sum(num_params: int, *, l2_clip_norm: float) -> BoundedSum:

@@ -58,12 +58,13 @@ class LoraEngine:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._offsets: dict[nn.Module, int] = {}
+        self._offsets: dict[nn.Linear, int] = {}
         self.num_params = 0
         owners = {id(m.weight): m for m in model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad}
         for name, parameter in trainable_parameters(model):
             layer = owners.get(id(parameter))
-            if layer is None or layer.bias is not None:
+            # torch declares a bias that may be None as never None.
+            if layer is None or layer.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
                 raise PrivacyError(f"gradients: {name} is not the weight of a bias-free linear layer; the lora engine cannot bound its gradient")
             self._offsets[layer] = self.num_params
             self.num_params += parameter.numel()
@@ -88,15 +89,15 @@ class LoraEngine:
             raise PrivacyError("gradients: the backward pass did not reach the adapters with one row a loss")
         return grads, losses.detach()
 
-    def _watch(self, layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def _watch(self, layer: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         row_inputs = inputs[0].detach()
 
         def add_product(output_grad: torch.Tensor) -> None:
             self._add(layer, row_inputs, output_grad)
 
-        output.register_hook(add_product)
+        output.register_hook(add_product)  # pyright: ignore[reportUnknownMemberType]
 
-    def _add(self, layer: nn.Module, row_inputs: torch.Tensor, output_grad: torch.Tensor) -> None:
+    def _add(self, layer: nn.Linear, row_inputs: torch.Tensor, output_grad: torch.Tensor) -> None:
         rows = output_grad.shape[0]
         if self._grads is None:
             self._grads = torch.zeros(rows, self.num_params)
@@ -114,7 +115,7 @@ class OpacusEngine:
 
     def __init__(self, model: nn.Module) -> None:
         try:
-            from opacus import GradSampleModule
+            from opacus import GradSampleModule  # pyright: ignore[reportMissingTypeStubs]
         except ImportError:
             raise PrivacyError("gradients: the engine opacus is not installed; install penname[opacus] or use the engine lora") from None
         self._parameters = [parameter for _, parameter in trainable_parameters(model)]
@@ -132,16 +133,17 @@ class OpacusEngine:
             with warnings.catch_warnings():
                 # The first adapter's input comes from the frozen embedding and needs no gradient; its hook fires all the same.
                 warnings.filterwarnings("ignore", message="Full backward hook is firing")
-                losses.sum().backward()
-            samples = [parameter.grad_sample for parameter in self._parameters]
-            if any(sample is None or len(sample) != len(losses) for sample in samples):
+                losses.sum().backward()  # pyright: ignore[reportUnknownMemberType]
+            found: list[torch.Tensor | None] = [getattr(parameter, "grad_sample", None) for parameter in self._parameters]
+            samples = [sample for sample in found if sample is not None and len(sample) == len(losses)]
+            if len(samples) != len(found):
                 raise PrivacyError("gradients: the backward pass did not reach the adapters with one row a loss")
             grads = torch.cat([sample.reshape(len(losses), -1).float() for sample in samples], dim=1)
         finally:
             self._module.disable_hooks()
             for parameter in self._parameters:
                 parameter.grad = None
-                parameter.grad_sample = None
+                parameter.grad_sample = None  # pyright: ignore[reportAttributeAccessIssue]
         return grads, losses.detach()
 
 

@@ -6,6 +6,7 @@ the same noise, so resuming releases nothing new; and no two steps or purposes s
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import os
@@ -47,7 +48,8 @@ class Keystream:
             temporary = path.with_name(f"{path.name}.tmp")
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             try:
-                os.write(handle, os.urandom(KEY_BYTES))
+                if os.write(handle, os.urandom(KEY_BYTES)) != KEY_BYTES:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
                 os.fsync(handle)
             finally:
                 os.close(handle)
@@ -58,6 +60,13 @@ class Keystream:
     def commitment(self) -> str:
         """SHA-256 over the key: says which key an event was drawn under without saying the key."""
         return hashlib.sha256(b"penname key commitment" + self._key).hexdigest()
+
+    def commit(self, value: str) -> str:
+        """A fingerprint of `value` that can be compared by whoever has the key and says nothing to others.
+
+        Source: HMAC-SHA256, RFC 2104.
+        """
+        return hmac.digest(self._key, b"penname commitment\0" + value.encode(), hashlib.sha256).hex()
 
     def draw_uniforms(self, purpose: str, index: int, count: int) -> NDArray[np.float64]:
         """`count` numbers, uniform on the multiples of 2^-53 in [0, 1).

@@ -1,24 +1,29 @@
-"""The ledger: what was spent, written before it is spent. One JSON object a line, each line holding the hash of the line before.
+"""The ledger: what was spent, written before it is spent. One JSON object a line, each with its own hash and the hash of the line before.
 
-The first line is the promise. An event binds the mechanism's fields to the key its randomness comes from and to the hash of what it
-reads, so that computing the same thing again after a crash is the same event, and computing anything else is a new one.
+The first line is the promise. An event binds the mechanism's fields to the key its randomness comes from and to what it reads, so that
+computing the same thing again after a crash is the same event, and computing anything else is a new one. Both are commitments under the
+secret key: the ledger is released, and a plain hash of private data would tell whoever knows all but one record whether it is in.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from penname.privacy.accounting import check_event, compute_epsilon
 from penname.privacy.errors import BudgetExceededError, LedgerError, PrivacyError
+from penname.privacy.keystream import Keystream
+from penname.privacy.unit import NEIGHBORING_RELATION, UNIT_DEFINITIONS
 
 SCHEMA_VERSION = 1
 _PROMISE_FIELDS = {"schema_version", "target_epsilon", "delta", "privacy_unit", "neighboring_relation", "noise_source"}
-_EVENT_FIELDS = {"event_id", "event", "key_commitment", "inputs_sha256", "previous_sha256"}
+_EVENT_FIELDS = {"event_id", "event", "key_commitment", "inputs_commitment", "previous_sha256"}
+_NOISE_SOURCES = ("operating_system", "seed")
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,16 @@ class Ledger:
         """The ledger in `path`, begun with `promise` when there is none.
 
         Raises:
-          LedgerError: the file is damaged, or was begun with another promise.
+          LedgerError: the file is damaged, was begun with another promise, or the promise is none that the accountant can hold.
         """
-        if not path.exists():
+        _check_promise(path, promise)
+        if path.exists():
+            # A promise that a crash cut was never promised: it is begun again.
+            _drop_cut_tail(path)
+        if not path.exists() or path.stat().st_size == 0:
             path.parent.mkdir(parents=True, exist_ok=True)
-            line = _to_line({"schema_version": SCHEMA_VERSION, **vars(promise)})
-            _append(path, line)
+            _append(path, _seal({"schema_version": SCHEMA_VERSION, **vars(promise)}))
+            _sync_folder(path.parent)
         ledger = cls.read(path)
         if ledger.promise != promise:
             changed = [name for name, value in vars(promise).items() if getattr(ledger.promise, name) != value]
@@ -58,9 +67,10 @@ class Ledger:
 
     @classmethod
     def read(cls, path: Path) -> Ledger:
-        """Reads a ledger and checks the form of every line and the chain of hashes.
+        """Reads a ledger and checks the form of every line, its own hash and the chain of hashes.
 
-        A last line without its newline was cut by a crash before anything was computed under it, and is dropped.
+        Who writes a ledger anew can compute new hashes; they find damage and careless edits. Cutting whole lines off the end is found by
+        the certificate, which lists the events. A last line without its newline was cut by a crash before anything was computed under it, and is dropped.
 
         Raises:
           LedgerError: names the line that is damaged.
@@ -72,13 +82,12 @@ class Ledger:
         lines = raw.split(b"\n")[:-1]
         if not lines:
             raise LedgerError(f"{path}: holds no promise; it is empty or cut")
-        promise = _parse_promise(path, lines[0])
+        promise, last_sha256 = _parse_promise(path, lines[0])
         entries: list[dict[str, Any]] = []
-        previous = hashlib.sha256(lines[0]).hexdigest()
         for line_num, line in enumerate(lines[1:], 2):
-            entries.append(_parse_entry(path, line_num, line, previous))
-            previous = hashlib.sha256(line).hexdigest()
-        return cls(path, promise, entries, previous)
+            entry, last_sha256 = _parse_entry(path, line_num, line, last_sha256)
+            entries.append(entry)
+        return cls(path, promise, entries, last_sha256)
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -89,46 +98,73 @@ class Ledger:
         """What all events together have spent, at the promised delta."""
         return compute_epsilon(self.events, delta=self.promise.delta)
 
-    def spend(self, event_id: str, event: dict[str, Any], *, key_commitment: str, inputs_sha256: str) -> None:
+    def spend(self, event_id: str, event: dict[str, Any], *, keystream: Keystream, inputs_sha256: str) -> None:
         """Charges an event, on disk before this returns. Call it before the private data is touched.
 
-        The same event under the same key on the same inputs is charged once, however often it is computed.
+        The same event under the same key on the same inputs is charged once, however often it is computed. Under the same key on other
+        inputs it is refused: both would get the same noise, and their difference would be free of it.
 
         Args:
           event_id: What is released, such as `train/with_dp`.
           event: The mechanism's own event.
-          key_commitment: Says which key the randomness comes from.
-          inputs_sha256: Hash of the data and settings that the mechanism reads.
+          keystream: Where its randomness comes from.
+          inputs_sha256: Hash of the data and settings that the mechanism reads. PRIVATE; the ledger holds a commitment to it.
         Raises:
           BudgetExceededError: the promise would be broken; nothing is written.
+          LedgerError: the event was charged before under this key, for something else; nothing is written.
         """
         check_event(event)
-        entry = {"event_id": event_id, "event": event, "key_commitment": key_commitment, "inputs_sha256": inputs_sha256}
-        if any({k: v for k, v in old.items() if k != "previous_sha256"} == entry for old in self.entries):
+        entry = {"event_id": event_id, "event": event, "key_commitment": keystream.commitment, "inputs_commitment": keystream.commit(inputs_sha256)}
+        namesakes = [old for old in self.entries if old["event_id"] == event_id]
+        if any({name: old[name] for name in entry} == entry for old in namesakes):
             return
+        if any(old["key_commitment"] == keystream.commitment for old in namesakes):
+            raise LedgerError(
+                f"{self.path}: {event_id} was charged before with other data or settings under the same key; its noise may not be used twice. "
+                "Start a run in a new folder for --out"
+            )
         after = compute_epsilon([*self.events, event], delta=self.promise.delta)
         if after > self.promise.target_epsilon:
-            again = any(old["event_id"] == event_id for old in self.entries)
-            why = "was charged before with other inputs or another key; a second release costs again" if again else "does not fit"
+            why = "was charged before under another key; a second release costs again" if namesakes else "does not fit"
             raise BudgetExceededError(
                 f"privacy budget: {event_id} {why}: epsilon would be {after:.4g}, promised is {self.promise.target_epsilon:g}. "
                 "Start a run in a new folder for --out"
             )
-        line = _to_line({**entry, "previous_sha256": self._last_sha256})
+        entry["previous_sha256"] = self._last_sha256
         _drop_cut_tail(self.path)
-        _append(self.path, line)
-        self.entries.append({**entry, "previous_sha256": self._last_sha256})
-        self._last_sha256 = hashlib.sha256(line.rstrip(b"\n")).hexdigest()
+        _append(self.path, _seal(entry))
+        self.entries.append(entry)
+        self._last_sha256 = _hash(entry)
 
 
-def _to_line(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True, allow_nan=False).encode() + b"\n"
+def _to_bytes(value: dict[str, Any]) -> bytes:
+    """The one form in which a line is written, and read."""
+    return json.dumps(value, sort_keys=True, allow_nan=False).encode()
+
+
+def _hash(value: dict[str, Any]) -> str:
+    return hashlib.sha256(_to_bytes(value)).hexdigest()
+
+
+def _seal(value: dict[str, Any]) -> bytes:
+    return _to_bytes({**value, "sha256": _hash(value)}) + b"\n"
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new file is on disk only when its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _append(path: Path, line: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(handle, line)
+        # A disk that fills up takes a part of the line and says so only in this number; nothing may be computed under half an event.
+        if os.write(handle, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(handle)
     finally:
         os.close(handle)
@@ -143,31 +179,58 @@ def _drop_cut_tail(path: Path) -> None:
 def _parse_json(path: Path, line_num: int, line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise LedgerError(f"{path}:{line_num}: is damaged (not valid JSON)") from None
     if not isinstance(value, dict):
         raise LedgerError(f"{path}:{line_num}: is damaged (not an object)")
-    return value
+    return cast("dict[str, Any]", value)
 
 
-def _parse_promise(path: Path, line: bytes) -> Promise:
+def _unseal(path: Path, line_num: int, line: bytes, value: dict[str, Any], fields: set[str]) -> str:
+    """Takes the hash out of a parsed line and checks it, and that the line is written as `_seal` writes it."""
+    sha256 = value.pop("sha256", None)
+    if set(value) != fields:
+        raise LedgerError(f"{path}:{line_num}: has the wrong fields; it was edited")
+    try:
+        is_whole = line + b"\n" == _seal(value) and sha256 == _hash(value)
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise LedgerError(f"{path}:{line_num}: was edited: it does not have the hash that it states")
+    return str(sha256)
+
+
+def _parse_promise(path: Path, line: bytes) -> tuple[Promise, str]:
     value = _parse_json(path, 1, line)
     if value.get("schema_version") != SCHEMA_VERSION:
         raise LedgerError(f"{path}:1: schema version {value.get('schema_version')!r} is not the {SCHEMA_VERSION} that this penname reads")
-    if set(value) != _PROMISE_FIELDS:
-        raise LedgerError(f"{path}:1: the promise has the wrong fields; it was edited")
+    sha256 = _unseal(path, 1, line, value, _PROMISE_FIELDS)
     del value["schema_version"]
-    return Promise(**value)
+    promise = Promise(**value)
+    _check_promise(path, promise)
+    return promise, sha256
 
 
-def _parse_entry(path: Path, line_num: int, line: bytes, previous: str) -> dict[str, Any]:
+def _check_promise(path: Path, promise: Promise) -> None:
+    """A promise that the accountant cannot hold, such as another neighbouring relation or an epsilon of NaN, is none."""
+    is_number = all(type(value) in (int, float) for value in (promise.target_epsilon, promise.delta))
+    if not is_number or not 0 < promise.target_epsilon < float("inf") or not 0 < promise.delta < 1:
+        raise LedgerError(f"{path}: target_epsilon must be positive and finite and delta in (0, 1), are {promise.target_epsilon!r}, {promise.delta!r}")
+    if promise.privacy_unit not in list(UNIT_DEFINITIONS):
+        raise LedgerError(f"{path}: privacy_unit {promise.privacy_unit!r} is not one of {', '.join(UNIT_DEFINITIONS)}")
+    if promise.neighboring_relation != NEIGHBORING_RELATION:
+        raise LedgerError(f"{path}: neighboring_relation {promise.neighboring_relation!r} is not what the accountant assumes, {NEIGHBORING_RELATION}")
+    if promise.noise_source not in _NOISE_SOURCES:
+        raise LedgerError(f"{path}: noise_source {promise.noise_source!r} is not one of {', '.join(_NOISE_SOURCES)}")
+
+
+def _parse_entry(path: Path, line_num: int, line: bytes, previous: str) -> tuple[dict[str, Any], str]:
     entry = _parse_json(path, line_num, line)
-    if set(entry) != _EVENT_FIELDS:
-        raise LedgerError(f"{path}:{line_num}: the event has the wrong fields; it was edited")
+    sha256 = _unseal(path, line_num, line, entry, _EVENT_FIELDS)
     if entry["previous_sha256"] != previous:
         raise LedgerError(f"{path}:{line_num}: does not follow from the line before; a line was edited, added or removed")
     try:
         check_event(entry["event"])
     except PrivacyError as error:
         raise LedgerError(f"{path}:{line_num}: {error}") from None
-    return entry
+    return entry, sha256

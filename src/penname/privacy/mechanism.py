@@ -18,7 +18,7 @@ from penname.privacy.clipping import BoundedSum, clip_and_sum, empty_sum
 from penname.privacy.errors import PrivacyError
 from penname.privacy.keystream import Keystream
 from penname.privacy.noise import draw_gaussian
-from penname.privacy.sampling import draw_poisson_units
+from penname.privacy.sampling import draw_dropout_seed, draw_poisson_units
 
 
 class SumMechanism(Protocol):
@@ -27,6 +27,7 @@ class SumMechanism(Protocol):
     @property
     def num_steps(self) -> int: ...
     def draw_units(self, step: int, *, num_units: int) -> NDArray[np.int64]: ...
+    def draw_dropout_seed(self, step: int) -> int: ...
     def empty_sum(self, num_params: int) -> BoundedSum: ...
     def release(self, step: int, total: BoundedSum) -> torch.Tensor: ...
 
@@ -89,6 +90,11 @@ class DpSgd:
         self._check_step(step)
         return draw_poisson_units(self.keystream, step=step, num_units=num_units, sampling_prob=self.sampling_prob)
 
+    def draw_dropout_seed(self, step: int) -> int:
+        """The seed of this step's dropout masks. PRIVATE."""
+        self._check_step(step)
+        return draw_dropout_seed(self.keystream, step=step)
+
     def sum_units(self, unit_grads: torch.Tensor) -> BoundedSum:
         """Clips and sums the gradients of some of a step's units, (U, P). PRIVATE."""
         return clip_and_sum(unit_grads, l2_clip_norm=self.l2_clip_norm)
@@ -113,7 +119,7 @@ class DpSgd:
             raise PrivacyError(f"l2_clip_norm: the sum was clipped to {total.l2_sensitivity}, the noise is made for {self.l2_clip_norm}")
         stddev = self.noise_multiplier * self.l2_clip_norm
         noise = draw_gaussian(self.keystream, purpose="dp_sgd", index=step, size=total.value.numel(), stddev=stddev)
-        return (total.value.double() + torch.from_numpy(noise)).float()
+        return (total.value.double() + torch.from_numpy(noise)).float()  # pyright: ignore[reportUnknownMemberType]
 
     def _check_step(self, step: int) -> None:
         if not 0 <= step < self.num_steps:
@@ -131,6 +137,10 @@ class NonPrivateSum:
     def draw_units(self, step: int, *, num_units: int) -> NDArray[np.int64]:
         """The units of this step. PRIVATE."""
         return draw_poisson_units(self.keystream, step=step, num_units=num_units, sampling_prob=self.sampling_prob)
+
+    def draw_dropout_seed(self, step: int) -> int:
+        """The seed of this step's dropout masks. PRIVATE."""
+        return draw_dropout_seed(self.keystream, step=step)
 
     def bound_nothing(self, total: torch.Tensor, *, num_units: int) -> BoundedSum:
         """The sum of some of a step's units' gradients, (P,), as it is. PRIVATE."""

@@ -28,3 +28,17 @@ def draw_poisson_units(keystream: Keystream, *, step: int, num_units: int, sampl
     if not 0 < sampling_prob <= 1:
         raise PrivacyError(f"sampling_prob: must be in (0, 1], is {sampling_prob}")
     return np.flatnonzero(keystream.draw_uniforms("poisson_sampling", step, num_units) < sampling_prob)
+
+
+def draw_dropout_seed(keystream: Keystream, *, step: int) -> int:
+    """The seed of one step's dropout masks, from the secret key.
+
+    Guarantee: the masks of a unit are random and independent of every other unit, so that neighbouring data sets can be compared mask by
+    mask. Under a seed that is known, adding a unit would shift the masks, and with them the gradients, of all units after it.
+
+    Args:
+      step: Number of the step, >= 0.
+    Returns:
+      A whole number below 2^53. PRIVATE.
+    """
+    return int(keystream.draw_uniforms("dropout", step, 1)[0] * 2**53)

@@ -24,9 +24,12 @@ SumUnits = Callable[[Sequence[int]], tuple[BoundedSum, torch.Tensor]]
 """Clipped sum and row losses of the units with these indices, computed as one physical batch, by the code that training uses."""
 
 _NUM_NOISE_DRAWS = 200_000
-_NUM_SAMPLER_DRAWS = 2_000_000
-# Five standard errors: a right mechanism fails about once in two million runs, one with 2/3 or 3/2 of the scale always fails.
+# Five standard errors: a right mechanism fails each comparison about once in two million runs, one with 2/3 or 3/2 of the scale always.
 _NUM_STANDARD_ERRORS = 5.0
+_NUM_SAMPLER_ROUNDS = 100
+_MIN_UNITS, _MAX_UNITS = 20_000, 250_000
+# The variance of one draw's size that its law needs to be looked at; a smaller one says too little.
+_MIN_SIZE_VARIANCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def check_sensitivity(sum_units: SumUnits, *, num_probe_units: int, l2_clip_norm
     for left_out in everyone:
         rest = [unit for unit in everyone if unit != left_out]
         without = sum_units(rest)[0].value if rest else torch.zeros_like(total.value)
-        moved = float((total.value - without).norm())
+        moved = float((total.value - without).norm())  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
         # The two sums are computed in batches of other shapes, whose rounding differs a little in every unit of the rest.
         if not moved <= l2_clip_norm * (1 + tolerance * num_probe_units):
             raise SelfCheckError("self-check sensitivity: the clipped sum moves by more than l2_clip_norm when one unit is removed")
@@ -81,29 +84,57 @@ def check_sensitivity(sum_units: SumUnits, *, num_probe_units: int, l2_clip_norm
 
 
 def check_noise(mechanism: DpSgd) -> CheckResult:
-    """The noise that `release` adds has mean 0 and the standard deviation that is accounted for."""
-    probe = replace(mechanism, keystream=Keystream(os.urandom(KEY_BYTES), source="self-check"))
-    noise = probe.release(0, probe.empty_sum(_NUM_NOISE_DRAWS)).double().numpy()
+    """The noise that `release` adds has mean 0 and the standard deviation that is accounted for, and no two steps share it."""
+    probe = _with_fresh_key(mechanism)
     event = mechanism.event
     expected = event["noise_multiplier"] * event["l2_sensitivity"]
-    mean_error, stddev_error = abs(noise.mean()) / expected, abs(noise.std() / expected - 1)
-    if mean_error > _NUM_STANDARD_ERRORS / math.sqrt(_NUM_NOISE_DRAWS) or stddev_error > _NUM_STANDARD_ERRORS / math.sqrt(2 * _NUM_NOISE_DRAWS):
-        raise SelfCheckError("self-check noise: the noise does not have the mean and standard deviation that are accounted for")
+    noises = [probe.release(step, probe.empty_sum(_NUM_NOISE_DRAWS)).double().numpy() / expected for step in range(min(2, mechanism.num_steps))]
+    for noise in noises:
+        mean_error, stddev_error = abs(noise.mean()), abs(noise.std() - 1)
+        if mean_error > _NUM_STANDARD_ERRORS / math.sqrt(_NUM_NOISE_DRAWS) or stddev_error > _NUM_STANDARD_ERRORS / math.sqrt(2 * _NUM_NOISE_DRAWS):
+            raise SelfCheckError("self-check noise: the noise does not have the mean and standard deviation that are accounted for")
+    if len(noises) == 2 and abs((noises[0] * noises[1]).mean()) > _NUM_STANDARD_ERRORS / math.sqrt(_NUM_NOISE_DRAWS):
+        raise SelfCheckError("self-check noise: the noise of two steps is correlated")
     return CheckResult("noise", True, f"{_NUM_NOISE_DRAWS:,} draws have the mean and standard deviation that the ledger's event states")
 
 
+def _with_fresh_key(mechanism: DpSgd) -> DpSgd:
+    return replace(mechanism, keystream=Keystream(os.urandom(KEY_BYTES), source="self-check"))
+
+
 def check_sampler(mechanism: DpSgd) -> CheckResult:
-    """Units are drawn with the probability that is accounted for."""
-    probe = replace(mechanism, keystream=Keystream(os.urandom(KEY_BYTES), source="self-check"))
+    """Units are drawn each on its own with the probability that is accounted for, anew in every step.
+
+    The total of all draws finds another probability (2/3 or 3/2 of it always, down to 5e-5); the spread of their sizes finds batches of a
+    fixed size; the overlap of two steps finds passes over shuffled data, as far as chance alone would give an overlap to miss.
+    """
+    from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
+
     prob = mechanism.event["sampling_prob"]
-    frac = len(probe.draw_units(0, num_units=_NUM_SAMPLER_DRAWS)) / _NUM_SAMPLER_DRAWS
-    if abs(frac - prob) > _NUM_STANDARD_ERRORS * math.sqrt(prob * (1 - prob) / _NUM_SAMPLER_DRAWS):
+    num_units = int(np.clip(math.ceil(_MIN_SIZE_VARIANCE / prob), _MIN_UNITS, _MAX_UNITS))
+    sizes: list[int] = []
+    overlap = 0
+    for _ in range(_NUM_SAMPLER_ROUNDS):
+        probe = _with_fresh_key(mechanism)
+        drawn = probe.draw_units(0, num_units=num_units)
+        sizes.append(len(drawn))
+        if mechanism.num_steps > 1:
+            overlap += len(np.intersect1d(drawn, probe.draw_units(1, num_units=num_units), assume_unique=True))
+    num_draws = num_units * _NUM_SAMPLER_ROUNDS
+    if _is_unlikely(stats.binom(num_draws, prob), sum(sizes)):
         raise SelfCheckError("self-check sampler: units are not drawn with the probability that is accounted for")
-    if mechanism.num_steps > 1 and 0 < prob < 1:
-        again = probe.draw_units(1, num_units=_NUM_SAMPLER_DRAWS)
-        if np.array_equal(again, probe.draw_units(0, num_units=_NUM_SAMPLER_DRAWS)):
-            raise SelfCheckError("self-check sampler: two steps draw the same units")
-    return CheckResult("sampler", True, f"{_NUM_SAMPLER_DRAWS:,} units are drawn with the sampling probability that the ledger's event states")
+    variance = num_units * prob * (1 - prob)
+    spread = sum((size - num_units * prob) ** 2 for size in sizes)
+    if variance >= _MIN_SIZE_VARIANCE and _is_unlikely(stats.chi2(_NUM_SAMPLER_ROUNDS), spread / variance):
+        raise SelfCheckError("self-check sampler: the number of units in a batch does not vary as independent draws do")
+    if mechanism.num_steps > 1 and _is_unlikely(stats.binom(num_draws, prob * prob), overlap):
+        raise SelfCheckError("self-check sampler: the draws of two steps are not independent")
+    return CheckResult("sampler", True, f"{num_draws:,} units are drawn on their own with the sampling probability that the ledger's event states")
+
+
+def _is_unlikely(law: Any, value: float) -> bool:
+    """Whether a value lies in the tails that a right mechanism reaches about once in a million runs."""
+    return min(float(law.cdf(value)), float(law.sf(value - 1))) < 5e-7
 
 
 def check_only_adapters_train(parameters: Mapping[str, torch.nn.Parameter], *, is_adapter: Callable[[str], bool]) -> CheckResult:

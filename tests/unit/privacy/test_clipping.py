@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from penname.privacy.clipping import clip_and_sum, empty_sum
+from penname.privacy.errors import PrivacyError
+
+
+def test_the_example_of_the_docstring():
+    total = clip_and_sum(torch.tensor([[3.0, 4.0]]), l2_clip_norm=1.0)
+    torch.testing.assert_close(total.value, torch.tensor([0.6, 0.8]), rtol=2e-5, atol=0)
+    assert (total.l2_sensitivity, total.num_units, total.num_clipped) == (1.0, 1, 1)
+
+
+def test_it_is_a_sum_and_short_gradients_stay_as_they_are():
+    grads = torch.tensor([[0.1, 0.0], [0.0, 0.2], [3.0, 0.0]])
+    total = clip_and_sum(grads, l2_clip_norm=1.0)
+    torch.testing.assert_close(total.value, torch.tensor([1.1, 0.2]), rtol=2e-5, atol=0)
+    assert (total.num_units, total.num_clipped) == (3, 1)
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan")])
+def test_a_unit_that_is_not_finite_contributes_zero(bad):
+    total = clip_and_sum(torch.tensor([[bad, 1.0], [0.5, 0.0], [2.0, bad]]), l2_clip_norm=1.0)
+    assert total.value.tolist() == [0.5, 0.0]
+    assert total.num_units == 3
+
+
+def test_a_unit_whose_scale_would_be_subnormal_contributes_zero():
+    # The scale, 5.3e-45, would be rounded to 5.6e-45, for float32 has no finer steps there: the product would be 5 % too long.
+    grads = torch.full((1, 100), 3.0e38)
+    total = clip_and_sum(grads, l2_clip_norm=1.6e-5)
+    assert float(total.value.double().norm()) <= 1.6e-5
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_bound_that_is_none_is_refused(bound):
+    with pytest.raises(PrivacyError, match="l2_clip_norm"):
+        clip_and_sum(torch.ones(1, 2), l2_clip_norm=bound)
+
+
+@pytest.mark.parametrize("grads", [torch.ones(2, 3, dtype=torch.bfloat16), torch.ones(2, 3, dtype=torch.float16), torch.ones(3), torch.ones(2, 3, 4)])
+def test_gradients_that_cannot_be_bounded_are_refused(grads):
+    with pytest.raises(PrivacyError, match="unit_grads"):
+        clip_and_sum(grads, l2_clip_norm=1.0)
+
+
+def test_sums_over_disjoint_units_join_and_other_bounds_do_not():
+    grads = torch.randn(7, 5, generator=torch.Generator().manual_seed(1))
+    parts = clip_and_sum(grads[:3], l2_clip_norm=0.5).add_disjoint(clip_and_sum(grads[3:], l2_clip_norm=0.5))
+    whole = clip_and_sum(grads, l2_clip_norm=0.5)
+    torch.testing.assert_close(parts.value, whole.value)
+    assert (parts.num_units, parts.num_clipped, parts.l2_sensitivity) == (whole.num_units, whole.num_clipped, 0.5)
+    with pytest.raises(PrivacyError, match=r"0\.5 and 0\.6"):
+        parts.add_disjoint(empty_sum(5, l2_clip_norm=0.6))
+
+
+def test_no_units_sum_to_zero():
+    total = empty_sum(4, l2_clip_norm=2.0)
+    assert total.value.tolist() == [0.0] * 4
+    assert (total.num_units, total.num_clipped, total.l2_sensitivity) == (0, 0, 2.0)

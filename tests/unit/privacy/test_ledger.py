@@ -1,0 +1,207 @@
+import json
+
+import pytest
+
+from penname.privacy import ledger as ledger_module
+from penname.privacy.errors import BudgetExceededError, LedgerError, PrivacyError
+from penname.privacy.keystream import Keystream
+from penname.privacy.ledger import Ledger, Promise
+
+KEY, OTHER_KEY = Keystream.from_seed(1), Keystream.from_seed(2)
+PROMISE = Promise(target_epsilon=2.0, delta=1e-5, privacy_unit="user", neighboring_relation="ADD_OR_REMOVE_ONE", noise_source="operating_system")
+# One fits beside COUNT, a second does not.
+TRAIN = {"type": "gaussian", "noise_multiplier": 2.5, "l2_sensitivity": 1.0}
+COUNT = {"type": "gaussian", "noise_multiplier": 20.0, "l2_sensitivity": 1.0}
+
+
+@pytest.fixture
+def path(tmp_path):
+    ledger = Ledger.open(tmp_path / "ledger.jsonl", PROMISE)
+    ledger.spend("count_units", COUNT, keystream=KEY, inputs_sha256="aa")
+    ledger.spend("train/with_dp", TRAIN, keystream=KEY, inputs_sha256="aa")
+    return ledger.path
+
+
+def test_what_was_spent_is_read_back(path):
+    ledger = Ledger.read(path)
+    assert ledger.promise == PROMISE
+    assert ledger.events == [COUNT, TRAIN]
+    assert [entry["event_id"] for entry in ledger.entries] == ["count_units", "train/with_dp"]
+    assert 1.0 < ledger.epsilon_spent() <= 2.0
+
+
+def test_the_same_event_is_charged_once_in_any_process(path):
+    before = path.read_bytes()
+    for ledger in (Ledger.open(path, PROMISE), Ledger.read(path)):
+        ledger.spend("train/with_dp", dict(TRAIN), keystream=Keystream.from_seed(1), inputs_sha256="aa")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("changed", [{"inputs_sha256": "bb"}, {"event": {**COUNT, "noise_multiplier": 30.0}}])
+def test_the_same_noise_is_never_used_for_something_else(path, changed):
+    before = path.read_bytes()
+    charge = {"event": COUNT, "inputs_sha256": "aa"} | changed
+    with pytest.raises(LedgerError, match="noise may not be used twice"):
+        Ledger.read(path).spend("count_units", charge["event"], keystream=KEY, inputs_sha256=charge["inputs_sha256"])
+    assert path.read_bytes() == before
+
+
+def test_another_key_is_charged_again_when_it_fits_and_refused_when_not(path):
+    ledger = Ledger.read(path)
+    spent = ledger.epsilon_spent()
+    ledger.spend("count_units", COUNT, keystream=OTHER_KEY, inputs_sha256="aa")
+    assert Ledger.read(path).events == [COUNT, TRAIN, COUNT]
+    assert Ledger.read(path).epsilon_spent() > spent
+    before = path.read_bytes()
+    with pytest.raises(BudgetExceededError, match=r"another key; a second release costs again: epsilon would be .*promised is 2"):
+        ledger.spend("train/with_dp", TRAIN, keystream=OTHER_KEY, inputs_sha256="aa")
+    assert path.read_bytes() == before
+    assert len(ledger.entries) == 3
+
+
+def test_overspending_writes_nothing(path):
+    before = path.read_bytes()
+    with pytest.raises(BudgetExceededError, match="does not fit"):
+        Ledger.read(path).spend("histogram", {**COUNT, "noise_multiplier": 0.5}, keystream=KEY, inputs_sha256="aa")
+    with pytest.raises(PrivacyError, match="laplace"):
+        Ledger.read(path).spend("histogram", {**COUNT, "type": "laplace"}, keystream=KEY, inputs_sha256="aa")
+    assert path.read_bytes() == before
+
+
+def test_no_hash_of_private_data_stands_in_the_ledger(path):
+    # Who knows all but one record could compute the hash of both data sets and compare.
+    digest = "c0ffee" * 10
+    Ledger.read(path).spend("histogram", COUNT, keystream=KEY, inputs_sha256=digest)
+    assert digest.encode() not in path.read_bytes()
+    entry = Ledger.read(path).entries[-1]
+    assert entry["inputs_commitment"] == KEY.commit(digest) != OTHER_KEY.commit(digest)
+
+
+def test_every_edited_byte_is_found(path):
+    raw = path.read_bytes()
+    for position in range(len(raw)):
+        for flip in (0x01, 0x20):
+            edited = bytearray(raw)
+            edited[position] ^= flip
+            path.write_bytes(bytes(edited))
+            if position == len(raw) - 1:
+                # Without its newline the last line counts as cut by a crash: only that line is dropped.
+                assert Ledger.read(path).events == [COUNT]
+                continue
+            with pytest.raises(LedgerError, match=r"ledger\.jsonl:\d: "):
+                Ledger.read(path)
+
+
+def test_every_cut_drops_the_last_line_only_or_is_found(path):
+    raw = path.read_bytes()
+    ends = [i for i, byte in enumerate(raw) if byte == ord("\n")]
+    for length in range(len(raw)):
+        path.write_bytes(raw[:length])
+        num_lines = sum(end < length for end in ends)
+        if num_lines == 0:
+            with pytest.raises(LedgerError, match="empty or cut"):
+                Ledger.read(path)
+        else:
+            assert len(Ledger.read(path).entries) == num_lines - 1
+
+
+def test_a_cut_line_is_cleared_away_before_the_next_charge(path):
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-40])
+    ledger = Ledger.read(path)
+    assert ledger.events == [COUNT]
+    ledger.spend("train/with_dp", TRAIN, keystream=KEY, inputs_sha256="aa")
+    assert path.read_bytes() == raw
+
+
+def test_a_cut_promise_is_begun_again(path):
+    path.write_bytes(path.read_bytes()[:30])
+    assert Ledger.open(path, PROMISE).entries == []
+
+
+@pytest.mark.parametrize("order", [[0, 2], [0, 2, 1], [1, 2], [0, 1, 1, 2], [0, 0, 1, 2]])
+def test_removed_swapped_and_repeated_lines_are_found(path, order):
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[i] for i in order))
+    with pytest.raises(LedgerError, match=r":\d: "):
+        Ledger.read(path)
+
+
+def test_another_promise_is_refused(path):
+    for changed in ({"target_epsilon": 8.0}, {"delta": 1e-6}, {"privacy_unit": "record"}, {"noise_source": "seed"}):
+        with pytest.raises(LedgerError, match=f"another promise .{next(iter(changed))} differ"):
+            Ledger.open(path, Promise(**(vars(PROMISE) | changed)))
+
+
+BAD_PROMISES = [
+    {"target_epsilon": float("inf")},
+    {"target_epsilon": float("nan")},
+    {"target_epsilon": 0},
+    {"target_epsilon": "8"},
+    {"target_epsilon": True},
+    {"delta": 1.0},
+    {"delta": "1e-5"},
+    {"privacy_unit": "family"},
+    {"privacy_unit": []},
+    {"neighboring_relation": "REPLACE_ONE"},
+    {"noise_source": "dice"},
+]
+
+
+@pytest.mark.parametrize("changed", BAD_PROMISES)
+def test_a_promise_that_cannot_be_held_is_neither_begun_nor_read(tmp_path, changed):
+    path = tmp_path / "ledger.jsonl"
+    values = vars(PROMISE) | changed
+    with pytest.raises(LedgerError, match=next(iter(changed))):
+        Ledger.open(path, Promise(**values))
+    assert not path.exists()
+    if values["target_epsilon"] in (float("inf"),) or values["target_epsilon"] != values["target_epsilon"]:
+        line = json.dumps({"schema_version": 1, **values, "sha256": ""}, sort_keys=True).encode() + b"\n"
+    else:
+        # With hashes that are right, as a forger would write them.
+        line = ledger_module._seal({"schema_version": 1, **values})
+    path.write_bytes(line)
+    with pytest.raises(LedgerError, match=r"ledger\.jsonl"):
+        Ledger.read(path)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_schema_version_is_named(path, version):
+    lines = path.read_bytes().splitlines(keepends=True)
+    value = json.loads(lines[0]) | {"schema_version": version}
+    path.write_bytes(json.dumps(value, sort_keys=True).encode() + b"\n")
+    with pytest.raises(LedgerError, match="schema version"):
+        Ledger.read(path)
+
+
+@pytest.mark.parametrize("line", [b"[]", b"null", b"\xff\xfe", b"[" * 20_000, b"{}", b'{"event": 1}', b""])
+def test_strange_lines_are_found(path, line):
+    with open(path, "ab") as handle:
+        handle.write(line + b"\n")
+    with pytest.raises(LedgerError, match=r"ledger\.jsonl:4"):
+        Ledger.read(path)
+
+
+@pytest.mark.parametrize("event", [None, [], {"type": "laplace"}, {**COUNT, "noise_multiplier": 1e308}])
+def test_a_forged_event_that_cannot_be_accounted_is_refused(path, event):
+    last = json.loads(path.read_bytes().splitlines()[-1])
+    entry = {"event_id": "x", "event": event, "key_commitment": "k", "inputs_commitment": "i", "previous_sha256": last["sha256"]}
+    with open(path, "ab") as handle:
+        handle.write(ledger_module._seal(entry))
+    with pytest.raises(LedgerError, match=r"ledger\.jsonl:4: event"):
+        Ledger.read(path)
+
+
+def test_a_missing_ledger_and_a_folder_are_named(tmp_path):
+    for path in (tmp_path / "none.jsonl", tmp_path):
+        with pytest.raises(LedgerError, match="cannot be read"):
+            Ledger.read(path)
+
+
+def test_a_full_disk_is_an_error_and_not_half_an_event(path, monkeypatch):
+    write = ledger_module.os.write
+    monkeypatch.setattr(ledger_module.os, "write", lambda handle, data: write(handle, data[:20]))
+    with pytest.raises(OSError, match="No space left"):
+        Ledger.read(path).spend("histogram", COUNT, keystream=KEY, inputs_sha256="aa")
+    monkeypatch.undo()
+    assert Ledger.read(path).events == [COUNT, TRAIN]

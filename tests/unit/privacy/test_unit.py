@@ -1,0 +1,46 @@
+import pytest
+
+from penname.privacy.unit import bound_contributions, group_by_unit, keyed_fraction
+
+
+def test_a_fraction_depends_on_seed_purpose_and_identity():
+    base = keyed_fraction(1, "split", "user-7")
+    assert base == keyed_fraction(1, "split", "user-7")
+    assert len({base, keyed_fraction(2, "split", "user-7"), keyed_fraction(1, "keep", "user-7"), keyed_fraction(1, "split", "user-8")}) == 4
+
+
+def test_fractions_are_uniform():
+    fractions = sorted(keyed_fraction(3, "split", f"user-{i}") for i in range(4000))
+    # Kolmogorov's distance; a uniform sample exceeds 1.95 / sqrt(n) once in a thousand seeds, and this seed is fixed.
+    assert max(abs(fraction - i / 4000) for i, fraction in enumerate(fractions)) < 1.95 / 4000**0.5
+
+
+@pytest.mark.parametrize("identity", ["", "\ud800", "a:b", "\N{GRINNING FACE}"])
+def test_any_identity_has_a_fraction(identity):
+    assert 0 <= keyed_fraction(1, "split", identity) < 1
+
+
+@pytest.mark.parametrize(("num_records", "max_records", "kept"), [(0, 3, 0), (2, 3, 2), (3, 3, 3), (9, 3, 3), (5, 1, 1)])
+def test_a_unit_keeps_at_most_the_bound(num_records, max_records, kept):
+    chosen = bound_contributions([f"r{i}" for i in range(num_records)], max_records=max_records, seed=1)
+    assert len(chosen) == kept
+    assert chosen == sorted(set(chosen))
+    assert set(chosen) <= set(range(num_records))
+
+
+def test_the_choice_follows_the_ids_and_not_their_order():
+    ids = [f"r{i}" for i in range(10)]
+    chosen = {ids[i] for i in bound_contributions(ids, max_records=3, seed=5)}
+    backwards = ids[::-1]
+    assert {backwards[i] for i in bound_contributions(backwards, max_records=3, seed=5)} == chosen
+
+
+def test_the_choice_is_drawn_and_not_the_first():
+    ids = [f"r{i}" for i in range(6)]
+    chosen = [bound_contributions(ids, max_records=1, seed=seed)[0] for seed in range(600)]
+    assert all(60 < chosen.count(i) < 140 for i in range(6))
+
+
+def test_grouping_loses_nothing():
+    assert group_by_unit([]) == []
+    assert group_by_unit(["b", "a", "b", "b", "c"]) == [[0, 2, 3], [1], [4]]
