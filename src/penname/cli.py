@@ -26,6 +26,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_INTERRUPTED = 130
+
 ConfigAndOverrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -214,11 +216,11 @@ def main() -> None:
     """The entry point: every error is one line on standard error and an exit code."""
     signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
-        app(standalone_mode=False)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept, run the same command again to go on", 130)
-    except typer.Abort:
-        _fail("interrupted", 130)
+        # Typer turns an interrupt into this exit code, or, before version 0.16, into Abort.
+        if app(standalone_mode=False) == _INTERRUPTED:
+            raise KeyboardInterrupt
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; what was finished is kept, run the same command again to go on", _INTERRUPTED)
     except PennameError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:
@@ -232,8 +234,9 @@ def main() -> None:
 def _explain(error: Exception) -> tuple[str, int]:
     """The line and the exit code for an error that is not one of ours."""
     # Typer carries its own copy of click, whose exceptions have no public name.
-    if hasattr(error, "format_message"):
-        message = error.format_message()
+    format_message = getattr(error, "format_message", None)
+    if format_message is not None:
+        message = format_message()
         if "Commands:" in message:
             print(message)
             sys.exit(2)

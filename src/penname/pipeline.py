@@ -136,6 +136,9 @@ def _run_stage(stage: Stage, manifest: dict[str, Any], config: Config, run_dir: 
     key = _stage_key(stage, manifest, config, run_dir)
     entry = manifest["stages"].get(stage.name, {})
     if entry and entry["key"] != key:
+        if stage.is_frozen and stage.inputs and entry["status"] == "done":
+            # Its settings are the same (checked before), so its input is not: what was trained and paid for must not be cleared away.
+            raise UsageError(f"{run_dir.root}: holds another run: the data that {stage.name} reads has changed; choose another --out, or put the old data back")
         # What is left of a run with other settings must not be taken for work already done. A conditioning that was released stays
         # released: it is charged, and reading it again costs nothing.
         _clear_outputs(stage, run_dir, keep={"conditioning"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 _LINE_EVERY_SECS = 15.0
@@ -26,7 +26,7 @@ class Progress:
             columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
             self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
-            self._task = self._bar.add_task(label, total=total or None, completed=done)
+            self._task = self._bar.add_task(label, total=total or None, completed=int(done))
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
         """Says that `amount` more of the total is done; `note` is a short state such as a loss."""
@@ -53,7 +53,7 @@ class Progress:
 
 
 @contextmanager
-def show_progress(label: str, total: float = 0, *, done: float = 0.0) -> Iterator[Progress]:
+def show_progress(label: str, total: float = 0, *, done: float = 0.0) -> Generator[Progress]:
     """Shows progress on standard error while the block runs; `total` 0 means unknown."""
     progress = Progress(label, total, done=done, show_bar=sys.stderr.isatty())
     try:

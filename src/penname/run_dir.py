@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -87,7 +87,9 @@ class RunDir:
         """
         if self.root.exists() and not self.root.is_dir():
             raise RunDirError(f"{self.root}: is a file; --out needs a folder")
-        strangers = [p.name for p in self.root.iterdir() if p.name != ".lock"] if self.root.is_dir() else []
+        # A process killed while it wrote its first manifest leaves only a temporary file: that is no stranger's.
+        own = (".lock", f".{MANIFEST}.")
+        strangers = [p.name for p in self.root.iterdir() if not p.name.startswith(own)] if self.root.is_dir() else []
         if strangers and MANIFEST not in strangers:
             raise RunDirError(f"{self.root}: is not empty and holds no penname run; choose a new folder for --out")
         self.root.mkdir(parents=True, exist_ok=True)
@@ -95,7 +97,7 @@ class RunDir:
             write_json(self.root / MANIFEST, {"schema_version": MANIFEST_VERSION, "stages": {}})
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Generator[None]:
         """Holds the run for this process.
 
         Raises:
@@ -130,7 +132,7 @@ class RunDir:
 
 
 @contextlib.contextmanager
-def write_atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def write_atomic(path: Path, mode: str = "w") -> Generator[IO[Any]]:
     """Opens a temporary file beside `path` that takes its name when the block ends well, and vanishes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle_num, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -149,7 +151,7 @@ def write_atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 @contextlib.contextmanager
-def replace_folder(path: Path) -> Iterator[Path]:
+def replace_folder(path: Path) -> Generator[Path]:
     """Gives an empty folder beside `path` that takes its place when the block ends well, and vanishes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from penname.config import RecordsConfig, completion_separator
+from penname.config import RecordsConfig, completion_end, completion_separator
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,28 @@ class RecordTemplate:
         """The prompt, from public or privately released attributes alone."""
         return self.prompt.format(rating=rating, category=category, product_title=product_title)
 
+    @property
+    def end(self) -> str:
+        """The end mark after the text; empty where the end-of-text token alone ends a completion."""
+        return completion_end(self.completion)
+
     def fill_completion(self, *, title: str, text: str) -> str:
-        """The completion. PRIVATE."""
+        """The completion. The end mark does not occur inside the text: its last character is dropped there. PRIVATE."""
+        while self.end and self.end in text:
+            text = text.replace(self.end, self.end[:-1])
         return self.completion.format(title=title, text=text)
 
     def parse_completion(self, completion: str) -> tuple[str, str] | None:
         """Title and text of a completion, or None when it does not have the form of the template; nothing is patched.
 
-        The title stands before the first separator, is one line and not empty; the text is not empty.
+        The title stands before the first separator, is one line and not empty; the text ends at the end mark, or where the completion
+        ends, and is not empty.
         """
-        prefix, _, rest = self.completion.partition("{title}")
-        suffix = rest.partition("{text}")[2]
-        body = completion.strip()
-        if not body.startswith(prefix.strip()) or not body.endswith(suffix.strip()):
+        start = self.completion.partition("{title}")[0].strip()
+        body = (completion.partition(self.end)[0] if self.end else completion).strip()
+        if not body.startswith(start):
             return None
-        body = body[len(prefix.strip()) : len(body) - len(suffix.strip())]
-        title, separator, text = body.partition(completion_separator(self.completion))
+        title, separator, text = body.removeprefix(start).partition(completion_separator(self.completion))
         title, text = title.strip(), text.strip()
         if not separator or not title or not text or "\n" in title:
             return None

@@ -38,9 +38,10 @@ def release_conditioning(config: Config, run_dir: RunDir) -> dict[str, Any]:
       {"source", "cells": [{"rating", "category", "share"}]}, RELEASABLE when the source is the DP histogram.
     """
     path, train = run_dir.path("conditioning"), run_dir.path("train_records")
-    inputs_sha256 = hash_path(train)
-    if path.is_file() and (released := read_json(path)).get("inputs_sha256") == inputs_sha256:
-        return released
+    if path.is_file():
+        # The data under it cannot have changed: records and train are frozen once they are done.
+        run_dir.path("noise_key").unlink(missing_ok=True)
+        return read_json(path)
     categories: list[str] = read_json(run_dir.path("records_counts"))["category_domain"]
     domain = [(rating, category) for rating in RATINGS for category in categories]
     index = {cell: i for i, cell in enumerate(domain)}
@@ -49,12 +50,12 @@ def release_conditioning(config: Config, run_dir: RunDir) -> dict[str, Any]:
         keystream = open_keystream(config, run_dir)
         budget = plan_budget(config, run_dir, keystream)
         ledger = Ledger.open(run_dir.path("ledger"), budget.promise)
-        ledger.spend("histogram/rating_category", budget.histogram.event, key_commitment=keystream.commitment, inputs_sha256=inputs_sha256)
+        ledger.spend("histogram/rating_category", budget.histogram.event, keystream=keystream, inputs_sha256=hash_path(train))
         shares, source = release_histogram(budget.histogram, cells=cells, num_cells=len(domain)), "dp_histogram"
     else:
         shares, source = np.bincount(cells, minlength=len(domain)) / len(cells), "exact counts, PRIVATE"
     rows = [{"rating": r, "category": c, "share": float(share)} for (r, c), share in zip(domain, shares, strict=True)]
-    released = {"source": source, "inputs_sha256": inputs_sha256, "cells": rows}
+    released = {"source": source, "cells": rows}
     write_json(path, released)
     # Everything that the key was for is released. Without it nobody, not even the owner of the run folder, can subtract the noise.
     run_dir.path("noise_key").unlink(missing_ok=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-_TOP_CANDIDATES = 256
+from penname.model.base import split_head
+
+_TOP_CANDIDATES = 512
 _SHRINK_FRAC = 0.75
 
 
@@ -41,6 +43,7 @@ def decode_batch(
     eos_id: int,
     pad_id: int,
     suppressed_ids: Sequence[int],
+    is_ended: Callable[[list[int]], bool] = lambda _: False,
 ) -> list[Decoded]:
     """Continues every prompt until its end-of-text token or the limit. Finished texts leave the batch.
 
@@ -52,6 +55,7 @@ def decode_batch(
       eos_id: Ends a text.
       pad_id: Fills up prompts on the left; masked.
       suppressed_ids: Control tokens that are never drawn.
+      is_ended: Whether a text, as tokens so far, has reached its end mark.
     Returns:
       B texts, in the order of the prompts.
     Source: Holtzman et al. (2020), nucleus sampling. https://arxiv.org/abs/1904.09751
@@ -68,11 +72,13 @@ def decode_batch(
     reasons = ["length"] * len(prompts)
     alive = torch.arange(len(prompts))
     is_running = torch.ones(len(prompts), dtype=torch.bool)
+    decoder, head = split_head(model)
     cache = DynamicCache(config=model.config)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     for step in range(sampling.max_new_tokens):
-        output = model(input_ids=token_ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        logits = output.logits[:, -1].float()
+        output = decoder(input_ids=token_ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
+        # Contiguous, or torch copies the vocabulary projection once a row.
+        logits = head(output.last_hidden_state[:, -1].contiguous()).float()
         logits[:, suppressed_ids] = -torch.inf
         next_ids = draw_next(logits, uniforms[alive, step], sampling)
         for row, (index, token) in enumerate(zip(alive.tolist(), next_ids.tolist(), strict=True)):
@@ -81,6 +87,8 @@ def decode_batch(
                     reasons[index], is_running[row] = "stop", False
                 else:
                     texts[index].append(token)
+                    if is_ended(texts[index]):
+                        reasons[index], is_running[row] = "stop", False
         if not is_running.any():
             break
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
@@ -105,14 +113,22 @@ def draw_next(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) 
       (B,) int64: the same whatever else is in the batch.
     """
     probs = torch.softmax(logits / sampling.temperature, dim=1)
-    # A few hundred candidates nearly always hold the nucleus; sorting the whole vocabulary costs ten times as much.
+    # A few hundred candidates nearly always hold the nucleus; sorting the whole vocabulary costs many times as much.
     top, candidates = probs.topk(min(_TOP_CANDIDATES, probs.shape[1]), dim=1)
-    if bool((top.sum(1) < sampling.top_p).any()):
-        top, candidates = probs.sort(dim=1, descending=True)
+    drawn = _invert(top, candidates, uniforms, sampling.top_p)
+    wide = (top.sum(1) < sampling.top_p).nonzero()[:, 0]
+    if len(wide):
+        top, candidates = probs[wide].sort(dim=1, descending=True)
+        drawn[wide] = _invert(top, candidates, uniforms[wide], sampling.top_p)
+    return drawn
+
+
+def _invert(top: torch.Tensor, candidates: torch.Tensor, uniforms: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The candidate at which each row's distribution function over its nucleus passes the row's uniform number."""
     below = top.cumsum(1) - top
     # The nucleus is the smallest set of most likely tokens that reaches top_p; the first token always belongs to it.
-    nucleus = torch.where(below < sampling.top_p, top, torch.zeros_like(top))
+    nucleus = torch.where(below < top_p, top, torch.zeros_like(top))
     cumulative = nucleus.cumsum(1)
-    drawn = torch.searchsorted(cumulative, (uniforms[:, None].to(cumulative.dtype) * cumulative[:, -1:]), right=True)
+    drawn = torch.searchsorted(cumulative, uniforms[:, None].to(cumulative.dtype) * cumulative[:, -1:], right=True)
     last = (nucleus > 0).sum(1, keepdim=True) - 1
     return candidates.gather(1, torch.minimum(drawn, last))[:, 0]

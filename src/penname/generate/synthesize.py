@@ -122,7 +122,8 @@ class RecordWriter:
         pending = [(i, condition) for i, condition in enumerate(conditions) if condition.record_id not in done]
         # Prompts of one length pad little.
         pending.sort(key=lambda item: len(self.fill_prompt(item[1])))
-        for draw in range(1, self.config.max_draws_per_record + 1):
+        most_draws = self.config.max_draws_per_record
+        for draw in range(1, most_draws + 1):
             failed: list[tuple[int, Condition]] = []
             for start in range(0, len(pending), self.config.batch_size):
                 batch = pending[start : start + self.config.batch_size]
@@ -136,13 +137,18 @@ class RecordWriter:
             if not pending:
                 return
         raise PennameError(
-            f"generate: {len(pending):,} of {len(conditions):,} records of the arm {self.arm} did not parse after {draw} draws each: the model has "
+            f"generate: {len(pending):,} of {len(conditions):,} records of the arm {self.arm} did not parse after {most_draws} draws each: the model has "
             "not learned the form; train longer, or raise generate.max_draws_per_record"
         )
 
     def fill_prompt(self, condition: Condition) -> str:
         """The prompt of one condition."""
         return self.template.fill_prompt(rating=condition.rating, category=condition.category, product_title=condition.product_title)
+
+    def _is_ended(self, token_ids: list[int]) -> bool:
+        # The end mark may begin in the middle of a token, so a few tokens more than it has characters are looked at.
+        end = self.template.end
+        return bool(end) and end in self.tokenizer.decode(token_ids[-len(end) - 2 :])
 
     def _draw_batch(self, batch: Sequence[tuple[int, Condition]], draw: int) -> list[SyntheticRecord | None]:
         prompts = [encode_prompt(self.tokenizer, self.fill_prompt(condition)) for _, condition in batch]
@@ -157,6 +163,7 @@ class RecordWriter:
             eos_id=eos_id,
             pad_id=eos_id,
             suppressed_ids=[token for token in self.tokenizer.all_special_ids if token != eos_id],
+            is_ended=self._is_ended,
         )
         rows: list[SyntheticRecord | None] = []
         for (_, condition), text in zip(batch, decoded, strict=True):

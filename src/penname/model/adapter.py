@@ -46,11 +46,18 @@ def attach_adapter(model: PreTrainedModel, config: ModelConfig, *, seed: int) ->
         torch.manual_seed(seed)
         adapted: Any = get_peft_model(model, lora, autocast_adapter_dtype=True)
     for name, parameter in adapted.named_parameters():
-        if parameter.requires_grad:
-            if ".lora_" not in name:
-                raise ModelError(f"model: {name} would train, but only adapters may")
+        if ".lora_" in name:
             parameter.data = parameter.data.float()
+            parameter.requires_grad_(is_trainable(name, config))
     return adapted
+
+
+def is_trainable(name: str, config: ModelConfig) -> bool:
+    """Whether the parameter of this name is one that training may change.
+
+    Source: for freeze_lora_a, Sun et al. (2024), https://arxiv.org/abs/2403.12313
+    """
+    return ".lora_B." in name or (".lora_A." in name and not config.freeze_lora_a)
 
 
 def _missing_modules(model: PreTrainedModel, wanted: list[str]) -> list[str]:
@@ -70,7 +77,8 @@ def save_adapter(model: PeftModel, folder: Path, *, base_model_name: str) -> Non
     # PEFT writes where the base was loaded from; a path of this machine is nobody's business.
     model.peft_config["default"].base_model_name_or_path = base_model_name
     with replace_folder(folder) as new:
-        model.save_pretrained(str(new), safe_serialization=True)
+        # Left to itself PEFT asks the model hub whether the vocabulary has changed; adapters never change it.
+        model.save_pretrained(str(new), safe_serialization=True, save_embedding_layers=False)
         for card in new.glob("README.md"):
             card.unlink()
 
@@ -82,9 +90,10 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
       ModelError: the folder holds no adapter for this model.
     """
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     try:
         adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
         return adapted.merge_and_unload().eval()  # pyright: ignore[reportCallIssue]
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: is no adapter for this model ({str(error).splitlines()[0][:200]}); train again") from None

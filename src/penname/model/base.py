@@ -6,7 +6,8 @@ import contextlib
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Iterator
+import warnings
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +39,14 @@ def load_base_model(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTok
     """
     source = find_base_model(config.name)
     quiet_transformers()
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
         with _no_network_if_local(source):
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(source, dtype=choose_dtype(config.dtype), use_safetensors=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model.name: {config.name} cannot be loaded ({_first_line(error)}); {_ADVICE}") from None
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model.name: the tokenizer of {config.name} has no end-of-text token, so no completion can end")
@@ -143,16 +145,24 @@ def choose_dtype(name: str) -> torch.dtype:
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
+def split_head(model: Any) -> tuple[Any, Any]:
+    """The decoder of a causal LM, with or without adapters, and its vocabulary projection: so that only the positions that are needed meet V."""
+    causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(causal_lm, causal_lm.base_model_prefix), causal_lm.get_output_embeddings()
+
+
 def quiet_transformers() -> None:
     """Keeps the library's own bars and advice off standard error; errors still raise."""
     from transformers.utils import logging
 
+    # Notes from one library to the authors of another are not for our users.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
 
 @contextlib.contextmanager
-def _no_network_if_local(source: str) -> Iterator[None]:
+def _no_network_if_local(source: str) -> Generator[None]:
     if Path(source).is_dir():
         yield
         return

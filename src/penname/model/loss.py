@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
+from penname.model.base import split_head
 from penname.model.tokenize import TokenizedRecord
 
 if TYPE_CHECKING:
@@ -54,20 +55,14 @@ def record_losses(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
     Returns:
       (B,) float32, nats per completion token. PRIVATE.
     """
-    head = model.get_output_embeddings()
-    hidden = _hidden_states(model, batch.token_ids)
+    decoder, head = split_head(model)
+    hidden = decoder(input_ids=batch.token_ids, use_cache=False).last_hidden_state
     rows, positions = batch.predicts.nonzero(as_tuple=True)
     targets = batch.token_ids[rows, positions + 1]
     token_losses = _ChunkedCrossEntropy.apply(hidden[rows, positions], head.weight, head.bias, targets)
     counts = batch.predicts.sum(1)
     sums = torch.zeros(len(counts), dtype=torch.float32).index_add(0, rows, token_losses)
     return sums / counts
-
-
-def _hidden_states(model: PreTrainedModel, token_ids: torch.Tensor) -> torch.Tensor:
-    causal_lm: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-    decoder = getattr(causal_lm, causal_lm.base_model_prefix)
-    return decoder(input_ids=token_ids, use_cache=False).last_hidden_state
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

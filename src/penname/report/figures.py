@@ -11,7 +11,7 @@ import itertools
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -64,7 +64,7 @@ def condition_style(arm: str) -> ConditionStyle:
 
 
 @contextlib.contextmanager
-def _drawing(name: str = "penname") -> Iterator[None]:
+def _drawing(name: str = "penname") -> Generator[None]:
     import matplotlib
 
     settings: dict[Any, Any] = {

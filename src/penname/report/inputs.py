@@ -108,11 +108,11 @@ def _read_metrics(run_dir: RunDir) -> tuple[list[MetricResult], list[str]]:
 def _check_metric(row: Any, where: str) -> MetricResult:
     """One row of a metrics file; a value that is no finite number must not reach the page or metrics.json."""
     try:
-        metric = MetricResult(**row)
+        metric = MetricResult(**{key: value for key, value in row.items() if key != "version"})
         interval = metric.ci95
         numbers = [metric.value, *(interval or ()), *([] if metric.reference is None else [metric.reference])]
         well_formed = all(math.isfinite(number) for number in numbers) and (interval is None or len(interval) == 2)
-    except TypeError:
+    except (TypeError, AttributeError):
         raise RunDirError(f"{where}: is damaged; run `penname evaluate` again") from None
     if not well_formed or metric.family not in FAMILIES or metric.direction not in _DIRECTIONS:
         raise RunDirError(f"{where} ({metric.name}, {metric.arm}): holds a value that cannot be; run `penname evaluate` again")

@@ -24,13 +24,13 @@ def reasons_not_to_release(certificate: dict[str, Any]) -> list[str]:
     budget counts even where it calls the run releasable.
     """
     reasons = [str(reason) for reason in certificate.get("not_releasable_because") or []]
-    spent, target = certificate.get("epsilon_spent"), certificate["promise"]["target_epsilon"]
+    spent, promise = certificate.get("epsilon_spent"), certificate["promise"]
     if spent is None and not reasons:
         reasons.append("There is no arm with differential privacy (with_dp) in this run.")
     if certificate.get("noise_source") == "seed" and not any("seed" in reason for reason in reasons):
         reasons.append("Its sampling and noise came from a seed, so whoever knows the seed can take them away.")
-    if spent is not None and spent > target:
-        reasons.append(f"It spent epsilon {format_epsilon(spent)}, more than the {format_epsilon(target)} that it promised.")
+    if spent is not None and spent > promise["target_epsilon"]:
+        reasons.append(f"It spent epsilon {format_epsilon(spent)}, more than the {format_epsilon(promise['target_epsilon'])} that it promised.")
     failed = [str(check["name"]) for check in certificate.get("self_checks") or [] if not check["passed"]]
     if failed and not any("check" in reason for reason in reasons):
         reasons.append(f"A self-check failed: {', '.join(failed)}.")
@@ -46,10 +46,10 @@ def write_verdict(certificate: dict[str, Any], metrics: Sequence[MetricResult]) 
       certificate: As `release/certificate.json`.
       metrics: All results; the cost is the first `tstr_..._score` with an arm with_dp. PRIVATE.
     """
-    spent, target = certificate.get("epsilon_spent"), certificate["promise"]["target_epsilon"]
+    spent = certificate.get("epsilon_spent")
     if spent is None:
         return "This run has no arm with differential privacy: it promises nothing, and nothing of it may be shared."
-    delta = format_delta(certificate["promise"]["delta"])
+    target, delta = certificate["promise"]["target_epsilon"], format_delta(certificate["promise"]["delta"])
     promise = (
         f"Every {unit_in_words(certificate['privacy_unit'])} was promised at most ε\u00a0=\u00a0{format_epsilon(target)} (δ\u00a0=\u00a0{delta}) and "
         f"{format_epsilon(spent)} of it was spent"

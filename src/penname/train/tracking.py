@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from penname.errors import UsageError
 
 
 @contextmanager
-def track_steps(config: Config, *, arm: str, folder: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+def track_steps(config: Config, *, arm: str, folder: Path) -> Generator[Callable[[dict[str, Any]], None]]:
     """Gives a function that takes each step's figures.
 
     Raises:

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from penname.config import Config
+from penname.config import Config, ModelConfig
 from penname.errors import DataError
-from penname.model.adapter import adapter_weights, attach_adapter, save_adapter
+from penname.model.adapter import adapter_weights, attach_adapter, is_trainable, save_adapter
 from penname.model.base import load_base_model
 from penname.model.tokenize import encode_record
 from penname.privacy.budget import check_delta
@@ -71,7 +71,7 @@ def hash_training_inputs(config: Config, run_dir: RunDir) -> str:
 def _plan_and_charge(config: Config, run_dir: RunDir, keystream: Keystream, *, num_units: int, inputs_sha256: str) -> DpSgd:
     budget = plan_budget(config, run_dir, keystream)
     ledger = Ledger.open(run_dir.path("ledger"), budget.promise)
-    charge: dict[str, Any] = {"key_commitment": keystream.commitment, "inputs_sha256": inputs_sha256}
+    charge: dict[str, Any] = {"keystream": keystream, "inputs_sha256": inputs_sha256}
     ledger.spend("count_units", budget.unit_count.event, **charge)
     noisy_num_units = budget.release_unit_count(num_units=num_units)
     write_json(run_dir.path("unit_count"), {"noisy_num_units": noisy_num_units})
@@ -101,6 +101,7 @@ def _train_one(
     inputs_sha256: str,
 ) -> None:
     model, tokenizer = load_base_model(config.model)
+    pad_id: Any = tokenizer.eos_token_id
     units = tokenize_units(tokenizer, records, groups, max_tokens=config.train.max_record_tokens)
     adapted = attach_adapter(model, config.model, seed=config.train.seed)
     arm: TrainingArm
@@ -114,7 +115,7 @@ def _train_one(
         arm = NonPrivateArm.build(adapted, NonPrivateSum(sampling_prob, config.train.num_steps, keystream))
         learning_rate = config.train.no_dp_learning_rate or learning_rate
     files = ArmFiles(_arm_dir(run_dir, arm_name) / "checkpoint" / "state.safetensors", run_dir.path(f"train_metrics_{arm_name}"))
-    checks = run_self_checks(adapted, units, arm, pad_id=tokenizer.eos_token_id) if isinstance(arm, PrivateArm) else []
+    checks = run_self_checks(adapted, units, arm, config.model, pad_id=pad_id) if isinstance(arm, PrivateArm) else []
     before = adapter_weights(adapted)
     with track_steps(config, arm=arm_name, folder=_arm_dir(run_dir, arm_name)) as track:
 
@@ -133,7 +134,7 @@ def _train_one(
             files,
             label=f"train {arm_name}",
             learning_rate=learning_rate,
-            pad_id=tokenizer.eos_token_id,
+            pad_id=pad_id,
             inputs_sha256=inputs_sha256,
             log=log,
         )
@@ -145,14 +146,14 @@ def _train_one(
     save_adapter(adapted, run_dir.path(f"adapter_{arm_name}"), base_model_name=config.model.name)
 
 
-def run_self_checks(adapted: Any, units: list[Unit], arm: PrivateArm, *, pad_id: int) -> list[CheckResult]:
+def run_self_checks(adapted: Any, units: list[Unit], arm: PrivateArm, config: ModelConfig, *, pad_id: int) -> list[CheckResult]:
     """Checks mechanism, gradients and adapter on a few of the run's own units, before the first step.
 
     Raises:
       SelfCheckError: names the check that failed.
     """
     parameters = dict(adapted.named_parameters())
-    only_adapters = check_only_adapters_train(parameters, is_adapter=lambda name: ".lora_" in name)
+    only_adapters = check_only_adapters_train(parameters, is_adapter=lambda name: is_trainable(name, config))
     probes = sorted((unit for unit in units if unit), key=lambda unit: sum(len(record.token_ids) for record in unit))[:_NUM_PROBE_UNITS]
     is_half = any(parameter.dtype != torch.float32 for parameter in parameters.values())
 
