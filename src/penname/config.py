@@ -94,13 +94,9 @@ class RecordsConfig(_Section):
 
     template_version: str = "review/1"
     """Name of the template, written beside the data; change it when you change the template."""
-    prompt_template: str = (
-        "Product: Garden Hose, 50 ft, Green\nCategory: Garden\nRating: 4 out of 5\nTitle: Light and does not kink\n"
-        "Review: I like how light it is, and the brass end does not leak. A bit short for our yard, so four stars.\n\n"
-        "Product: {product_title}\nCategory: {category}\nRating: {rating} out of 5\nTitle:"
-    )
-    """May hold {product_title}, {category} and {rating}, nothing else: no real title or text ever stands in a prompt. The example in it is
-    made up; it shows a small model the form before it has learned anything."""
+    prompt_template: str | None = None
+    """May hold {product_title}, {category} and {rating}, nothing else: no real title or text ever stands in a prompt. None: a made-up example,
+    which shows a small model the form before it has learned anything, then what to write about; with the product where the data has any."""
     completion_template: str = " {title}\nReview: {text}\n\n"
     """{title}, a separator, {text}, and perhaps an end mark: what the model must write, and how it is parsed back."""
     heldout_frac: float = Field(default=0.15, ge=0, lt=1)
@@ -118,9 +114,10 @@ class RecordsConfig(_Section):
     def _check(self) -> RecordsConfig:
         if self.heldout_frac + self.test_frac >= 1:
             raise ValueError("heldout_frac + test_frac must be below 1, or nothing is left to train on")
-        _check_template("prompt_template", self.prompt_template, PROMPT_FIELDS)
-        if {"category", "rating"} - set(_template_fields(self.prompt_template)):
-            raise ValueError("prompt_template: needs {category} and {rating}; generation is conditioned on both")
+        if self.prompt_template is not None:
+            _check_template("prompt_template", self.prompt_template, PROMPT_FIELDS)
+            if {"category", "rating"} - set(_template_fields(self.prompt_template)):
+                raise ValueError("prompt_template: needs {category} and {rating}; generation is conditioned on both")
         _check_template("completion_template", self.completion_template, COMPLETION_FIELDS)
         if _template_fields(self.completion_template) != list(COMPLETION_FIELDS):
             raise ValueError("completion_template: needs {title} and then {text}, each once")
@@ -184,7 +181,7 @@ class PrivacyConfig(_Section):
     target_epsilon: float = Field(default=8.0, gt=0, le=1000)
     """Promised for everything that the run releases together; smaller is more private and noisier."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
-    """Must be at most N^-1.1 for N units in the training split; the run stops before it reads a record when it is not."""
+    """Must be at most N^-1.1 for N units in the training split; the run stops before anything is charged when it is not."""
     unit: Literal["auto", "user", "record"] = "auto"
     """Who is protected. auto: the user where the data has user ids, else the record, and the report says which."""
     l2_clip_norm: float = Field(default=0.1, gt=0)

@@ -9,6 +9,14 @@ from dataclasses import dataclass
 
 from penname.config import RecordsConfig, completion_end, completion_separator
 
+# Made up, and far from any product of the data, so that what is copied from it is easily seen.
+_EXAMPLE_PRODUCT = "Product: Garden Hose, 50 ft, Green\n"
+_EXAMPLE = (
+    "Category: Garden\nRating: 4 out of 5\nTitle: Light and does not kink\n"
+    "Review: I like how light it is, and the brass end does not leak. A bit short for our yard, so four stars.\n\n"
+)
+_REQUEST = "Category: {category}\nRating: {rating} out of 5\nTitle:"
+
 
 @dataclass(frozen=True)
 class RecordTemplate:
@@ -19,9 +27,17 @@ class RecordTemplate:
     version: str
 
     @classmethod
-    def from_config(cls, config: RecordsConfig) -> RecordTemplate:
-        """The template of a run; the config has checked which fields it may hold."""
-        return cls(config.prompt_template, config.completion_template, config.template_version)
+    def from_config(cls, config: RecordsConfig, *, has_products: bool) -> RecordTemplate:
+        """The template of a run; the config has checked which fields it may hold.
+
+        Args:
+          config: Section `records`.
+          has_products: Whether the data has a public catalogue; decides the default prompt.
+        """
+        prompt = config.prompt_template
+        if prompt is None:
+            prompt = _EXAMPLE_PRODUCT + _EXAMPLE + "Product: {product_title}\n" + _REQUEST if has_products else _EXAMPLE + _REQUEST
+        return cls(prompt, config.completion_template, config.template_version)
 
     @property
     def needs_product_title(self) -> bool:

@@ -62,12 +62,7 @@ def decode_batch(
     """
     from transformers import DynamicCache
 
-    length = max(len(prompt) for prompt in prompts)
-    token_ids = torch.full((len(prompts), length), pad_id)
-    mask = torch.zeros(len(prompts), length, dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        token_ids[row, length - len(prompt) :] = torch.tensor(prompt)
-        mask[row, length - len(prompt) :] = 1
+    token_ids, mask = _pad_left(prompts, pad_id)
     texts: list[list[int]] = [[] for _ in prompts]
     reasons = ["length"] * len(prompts)
     alive = torch.arange(len(prompts))
@@ -82,13 +77,10 @@ def decode_batch(
         logits[:, suppressed_ids] = -torch.inf
         next_ids = draw_next(logits, uniforms[alive, step], sampling)
         for row, (index, token) in enumerate(zip(alive.tolist(), next_ids.tolist(), strict=True)):
-            if is_running[row]:
-                if token == eos_id:
-                    reasons[index], is_running[row] = "stop", False
-                else:
-                    texts[index].append(token)
-                    if is_ended(texts[index]):
-                        reasons[index], is_running[row] = "stop", False
+            if is_running[row] and token != eos_id:
+                texts[index].append(token)
+            if is_running[row] and (token == eos_id or is_ended(texts[index])):
+                reasons[index], is_running[row] = "stop", False
         if not is_running.any():
             break
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
@@ -100,6 +92,17 @@ def decode_batch(
             alive, mask, positions, token_ids = alive[keep], mask[keep], positions[keep], token_ids[keep]
             is_running = is_running[keep]
     return [Decoded(text, reason) for text, reason in zip(texts, reasons, strict=True)]
+
+
+def _pad_left(prompts: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids (B, T) with the prompts on the right, and the mask (B, T) of what is a prompt."""
+    length = max(len(prompt) for prompt in prompts)
+    token_ids = torch.full((len(prompts), length), pad_id)
+    mask = torch.zeros(len(prompts), length, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        token_ids[row, length - len(prompt) :] = torch.tensor(prompt)
+        mask[row, length - len(prompt) :] = 1
+    return token_ids, mask
 
 
 def draw_next(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) -> torch.Tensor:

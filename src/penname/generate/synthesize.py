@@ -34,11 +34,12 @@ def run_generate(config: Config, run_dir: RunDir) -> None:
       PennameError: texts do not parse after `max_draws_per_record` draws.
       DataError: prompts need a product and the catalogue has none.
     """
-    template = RecordTemplate.from_config(config.records)
+    products = read_catalogue(run_dir.path("catalogue"))
+    template = RecordTemplate.from_config(config.records, has_products=bool(products))
     released = release_conditioning(config, run_dir)
     conditions = plan_conditions(
         released["cells"],
-        read_catalogue(run_dir.path("catalogue")),
+        products,
         num_records=config.generate.num_records,
         needs_product=template.needs_product_title,
         seed=config.generate.seed,

@@ -33,8 +33,9 @@ def run_records(config: Config, run_dir: RunDir) -> None:
     """
     reviews = list(_read_reviews(run_dir.path("reviews")))
     unit = choose_unit(config.privacy.unit, has_user_ids=any(review.user_id is not None for review in reviews))
-    template = RecordTemplate.from_config(config.records)
-    if template.needs_product_title and not any(review.product_title for review in reviews):
+    ingest_counts = read_json(run_dir.path("ingest_counts"))
+    template = RecordTemplate.from_config(config.records, has_products=ingest_counts["num_products"] > 0)
+    if template.needs_product_title and not ingest_counts["num_products"]:
         raise UsageError("records.prompt_template: names {product_title}, but this data has no products; write a template without it")
     record_ids = _name_records(reviews)
     unit_ids = [review.user_id or "" for review in reviews] if unit == "user" else record_ids

@@ -111,7 +111,7 @@ def _collect_page(
 def _describe_promise(certificate: dict[str, Any]) -> dict[str, Any]:
     promise, spent = certificate["promise"], certificate.get("epsilon_spent")
     if promise is None:
-        return {"target_epsilon": None, "epsilon_spent": None, "spent_frac": None, "meaning": [], "events": []}
+        return {"target_epsilon": None, "epsilon_spent": None, "spent_frac": None, "unit": None, "meaning": [], "events": []}
     return {
         "target_epsilon": format_epsilon(promise["target_epsilon"]),
         "delta": format_delta(promise["delta"]),
