@@ -24,6 +24,7 @@ from penname.pipeline import run_stages  # noqa: E402
 from penname.run_dir import RunDir, read_json, write_json  # noqa: E402
 
 CONFIG = ROOT / "configs" / "clothing_small.yaml"
+PACKAGES = ("penname", "torch", "transformers", "peft", "dp-accounting", "scikit-learn", "numpy")
 QUICK = ["train.num_steps=1", "train.expected_batch_size=4", "generate.num_records=12", "generate.max_draws_per_record=20"]
 
 
@@ -44,7 +45,7 @@ def main() -> None:
         secs = time.monotonic() - began if has_run else None
         result = collect(RunDir(out), secs)
     if not quick:
-        write_json(HERE / "results" / "clothing_small.json", {**environment(), **result})
+        write_json(HERE / "results" / "clothing_small.json", {**environment(PACKAGES), **result})
         print(format_table(result["metrics"]))
     print(json.dumps({"epsilon_spent": result["epsilon_spent"], **result["headline"]}))
 
@@ -54,9 +55,12 @@ def collect(run_dir: RunDir, secs: float | None) -> dict:
     metrics = read_json(run_dir.path("metrics"))
     certificate = read_json(run_dir.path("certificate"))
     stages = {name: entry["secs"] for name, entry in run_dir.read_manifest()["stages"].items()}
+    config = run_dir.read_manifest()["config"]
+    # Where the file lay is nobody's business.
+    config["data"]["reviews"] = Path(config["data"]["reviews"]).name
     tstr = {row["arm"]: row["value"] for row in metrics if row["name"] == "tstr_accuracy_score"}
     return {
-        "config": run_dir.read_manifest()["config"],
+        "config": config,
         "epsilon_spent": certificate["epsilon_spent"],
         "events": certificate["events"],
         "num_units": read_json(run_dir.path("records_counts"))["num_units"],

@@ -124,12 +124,12 @@ def measure_dirt(folder: Path) -> dict[str, float]:
     return {reason: round(count / total, 4) for reason, count in sorted(counts.items())}
 
 
-def environment() -> dict[str, Any]:
-    """What the numbers depend on."""
+def environment(packages: tuple[str, ...] = ("faker", "orjson")) -> dict[str, Any]:
+    """What the numbers depend on: commit, machine, and the versions of these packages."""
     git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
-    packages = {name: version(name) for name in ("faker", "orjson")}
+    versions = {name: version(name) for name in packages}
     machine = {"processor": platform.processor() or platform.machine(), "system": platform.platform(), "python": platform.python_version()}
-    return {"commit": git.stdout.strip() if git.returncode == 0 else "none yet", "machine": machine, "versions": packages}
+    return {"commit": git.stdout.strip() if git.returncode == 0 else "none yet", "machine": machine, "versions": versions}
 
 
 def run(num_reviews: int, seed: int, real_file: Path) -> dict[str, Any]:
