@@ -214,6 +214,13 @@ class TrainConfig(_Section):
     seed: int = Field(default=1, ge=0)
     """Initial adapter weights. Sampling, noise and dropout come from the key of the run instead."""
 
+    @field_validator("arms")
+    @classmethod
+    def _check_arms(cls, value: list[Arm]) -> list[Arm]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("needs with_dp, no_dp or both, none twice")
+        return value
+
 
 class GenerateConfig(_Section):
     """How the synthetic records are written."""

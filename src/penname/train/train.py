@@ -48,15 +48,21 @@ def run_train(config: Config, run_dir: RunDir) -> None:
     """
     records = [Record(**row) for row in read_rows(run_dir.path("train_records"))]
     groups = group_by_unit(record.unit_id for record in records)
+    # What could go wrong with model and data goes wrong before anything is charged.
+    if "with_dp" in config.train.arms:
+        check_delta(config.privacy.delta, num_units=len(groups))
+    model, tokenizer = load_base_model(config.model)
+    units = tokenize_units(tokenizer, records, groups, max_tokens=config.train.max_record_tokens)
+    attach_adapter(model, config.model, seed=config.train.seed)
+    del model
     inputs_sha256 = hash_training_inputs(config, run_dir)
     keystream = open_keystream(config, run_dir)
     mechanism = None
     if "with_dp" in config.train.arms:
-        check_delta(config.privacy.delta, num_units=len(groups))
         mechanism = _plan_and_charge(config, run_dir, keystream, num_units=len(groups), inputs_sha256=inputs_sha256)
     for arm_name in config.train.arms:
         if not run_dir.path(f"adapter_{arm_name}").exists():
-            _train_one(config, run_dir, arm_name, records, groups, mechanism, keystream, inputs_sha256)
+            _train_one(config, run_dir, arm_name, units, mechanism, keystream, inputs_sha256)
     for arm_name in config.train.arms:
         shutil.rmtree(_arm_dir(run_dir, arm_name) / "checkpoint", ignore_errors=True)
 
@@ -94,15 +100,13 @@ def _train_one(
     config: Config,
     run_dir: RunDir,
     arm_name: Arm,
-    records: list[Record],
-    groups: list[list[int]],
+    units: list[Unit],
     mechanism: DpSgd | None,
     keystream: Keystream,
     inputs_sha256: str,
 ) -> None:
     model, tokenizer = load_base_model(config.model)
     pad_id: Any = tokenizer.eos_token_id
-    units = tokenize_units(tokenizer, records, groups, max_tokens=config.train.max_record_tokens)
     adapted = attach_adapter(model, config.model, seed=config.train.seed)
     arm: TrainingArm
     learning_rate = config.train.learning_rate
@@ -111,7 +115,7 @@ def _train_one(
             raise ValueError("the arm with_dp needs its mechanism")
         arm = PrivateArm.build(adapted, mechanism, engine_name=config.train.gradients)
     else:
-        sampling_prob = mechanism.sampling_prob if mechanism else min(1.0, config.train.expected_batch_size / len(groups))
+        sampling_prob = mechanism.sampling_prob if mechanism else min(1.0, config.train.expected_batch_size / len(units))
         arm = NonPrivateArm.build(adapted, NonPrivateSum(sampling_prob, config.train.num_steps, keystream))
         learning_rate = config.train.no_dp_learning_rate or learning_rate
     files = ArmFiles(_arm_dir(run_dir, arm_name) / "checkpoint" / "state.safetensors", run_dir.path(f"train_metrics_{arm_name}"))
