@@ -123,7 +123,9 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
 
     where: dict[str, Any] = {"gguf_file": gguf.name}
     unpacked = GgufConfig(dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), dtype=torch.bfloat16, quantization_config=unpacked, **where)
+    # The GGUF reader draws a bar that no setting turns off.
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), dtype=torch.bfloat16, quantization_config=unpacked, **where)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(str(gguf.parent), **where).save_pretrained(folder)
 
