@@ -108,7 +108,17 @@ class RunDir:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise RunDirError(f"{self.root}: another penname process is working in this folder; wait for it or choose another --out") from None
+            self._sweep()
             yield
+
+    def _sweep(self) -> None:
+        """Removes what a killed process left half written; nobody else writes while the lock is held."""
+        for pattern in (".*.tmp", ".*.old"):
+            for path in sorted(self.root.rglob(pattern)):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
     def read_manifest(self) -> dict[str, Any]:
         """The manifest: which stage ran with which config and input hashes, and what it wrote.

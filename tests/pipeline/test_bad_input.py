@@ -1,0 +1,177 @@
+"""What a user can do wrong: one line on standard error, the exit code of the design, nothing half written."""
+
+import gzip
+import json
+import os
+import shutil
+import time
+
+import pytest
+
+from tests.pipeline.conftest import write_config
+
+HEADER = "rating,text,title,category\n"
+GOOD = "5,Good case for the price,Nice,A\n"
+ROWS = HEADER + GOOD * 40
+
+
+@pytest.fixture
+def table(tmp_path, settings):
+    """Writes a config for a table and returns it."""
+
+    def write(content, *, name="r.csv", **data):
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        columns = {"rating": "rating", "text": "text", "title": "title", "category": "category"}
+        values = {"format": "table", "reviews": str(path), "columns": columns, "categories": ["A"], **data}
+        return write_config(
+            tmp_path / "c.yaml", settings | {"data": values, "records": {"prompt_template": "{category} {rating}:", "completion_template": " {title}|{text}"}}
+        )
+
+    return write
+
+
+def nothing_written(root):
+    """The run folder holds its manifest at most."""
+    left = [path for path in root.rglob("*") if path.is_file()] if root.is_dir() else []
+    return {path.name for path in left} <= {"run.json", ".lock"}
+
+
+def _bad_rows(num_bad, line):
+    return HEADER + GOOD * 20 + line * num_bad + GOOD * 20
+
+
+BAD_TABLES = {
+    "missing": (None, {}, 1, ["r.csv", "no such file"]),
+    "empty": ("", {}, 1, ["r.csv", "is empty"]),
+    "only a header": (HEADER, {}, 1, ["r.csv"]),
+    "wrong delimiter": (ROWS.replace(",", ";"), {}, 2, ["r.csv", "column"]),
+    "no such column": (ROWS, {"columns": {"rating": "stars", "text": "text", "title": "title", "category": "category"}}, 2, ["stars", "rating"]),
+    "not UTF-8": (ROWS.encode("utf-16"), {}, 1, ["r.csv:1", "utf-16"]),
+    "latin-1": (_bad_rows(30, "5,caf\xe9 cr\xe8me,Nice,A\n").encode("latin-1"), {}, 1, ["r.csv:22"]),
+    "rating five": (_bad_rows(5, "five,Good,Nice,A\n"), {}, 1, ["r.csv:22", "max_malformed_frac"]),
+    "other category": (ROWS.replace(",A\n", ",B\n"), {}, 1, ["r.csv"]),
+    "a binary": (os.urandom(5000), {}, 1, ["r.csv"]),
+    "parquet by another name": (b"PAR1" + bytes(100), {}, 1, ["Parquet"]),
+    "no such encoding": (ROWS, {"encoding": "utf-9"}, 2, ["utf-9"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_a_table_that_cannot_be_used(penname, table, tmp_path, name):
+    content, data, code, words = BAD_TABLES[name]
+    penname("run", table(content, **data), "--out", tmp_path / "run").fails(code, *words)
+    assert nothing_written(tmp_path / "run")
+
+
+def test_a_few_bad_rows_are_rejected_and_counted(penname, table, tmp_path):
+    config = table(HEADER + "".join(f"{1 + i % 5},Text number {i},Title {i},A\n" for i in range(300)) + "five,Good,Nice,A\n")
+    penname.succeed("ingest", config, "--out", tmp_path / "run")
+    rejects = [json.loads(line) for line in (tmp_path / "run/0_ingest/rejects.jsonl").read_text().splitlines()]
+    assert len(rejects) == 1
+    assert rejects[0]["line"] == 302
+
+
+def test_a_directory_a_cut_gzip_and_a_cut_json_line(penname, table, tmp_path):
+    root = tmp_path / "run"
+    (tmp_path / "folder.csv").mkdir()
+    penname("run", table(None, name="folder.csv"), "--out", root).fails(1, "is a directory")
+    whole = gzip.compress((HEADER + "".join(f"5,Text {i} {os.urandom(9).hex()},T,A\n" for i in range(4000))).encode())
+    penname("run", table(whole[: len(whole) // 2], name="r.csv.gz"), "--out", root).fails(1, "r.csv.gz:", "gzip stream is cut off")
+    line = json.dumps({"rating": 5, "text": "Good", "title": "Nice", "category": "A"})
+    cut = f"{line}\n" * 10 + line[:30] + "\n"
+    penname("run", table(cut, name="r.jsonl"), "--out", root).fails(1, "r.jsonl:11")
+    assert nothing_written(root)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["run", "gone.yaml", "--out", "run"], 2, ["gone.yaml", "no such config file"]),
+        (["run", ".", "--out", "run"], 2, ["is a directory"]),
+        (["run", "privacy.target_epsilon=0", "--out", "run"], 2, ["privacy.target_epsilon", "greater than 0"]),
+        (["run", "privacy.epsilon=1", "--out", "run"], 2, ["privacy.epsilon", "unknown key"]),
+        (["run", "evaluate.metrics=[tstr]", "--out", "run"], 2, ["evaluate.metrics", "tstr"]),
+        (["run", "a.yaml", "b.yaml", "--out", "run"], 2, ["b.yaml"]),
+        (["run", "--oot", "run"], 2, ["--oot"]),
+        (["rnu"], 2, ["rnu"]),
+        (["ingest"], 2, ["--out"]),
+        (["verify", "."], 1, ["certificate.json"]),
+        (["verify", "gone"], 1, ["certificate.json"]),
+        (
+            ["plan", "data.format=table", "data.reviews=r.csv", "data.categories=[A]", "data.columns={rating: a, text: b, title: c, category: d}"],
+            2,
+            ["--num-units"],
+        ),
+        (["sample-data", "here", "--reviews", "0"], 2, ["--reviews"]),
+        (["sample-data", "c.txt", "--reviews", "5"], 1, ["c.txt"]),
+        (["evaluate", "--real", "r.csv", "--out", "run"], 2, ["--synthetic"]),
+        (["evaluate", "--real", "gone.csv", "--synthetic", "a=gone.csv", "--out", "run"], 1, ["gone.csv"]),
+        (["run", "--out", "c.txt"], 1, ["c.txt", "is a file"]),
+        (["run", "--out", "thesis"], 1, ["is not empty and holds no penname run"]),
+        (["report", "--out", "run"], 1, ["the stage ingest is not done"]),
+    ],
+)
+def test_a_command_that_cannot_be_meant(penname, tmp_path, arguments, code, words):
+    (tmp_path / "c.txt").write_text("a file")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter.tex").write_text("a stranger's")
+    penname(*arguments, cwd=tmp_path).fails(code, *words)
+    assert nothing_written(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
+    assert (tmp_path / "c.txt").read_text() == "a file"
+
+
+NO_DP = "train.arms=[no_dp]"
+
+
+@pytest.fixture(scope="module")
+def recorded_run(penname, config_file, tmp_path_factory):
+    """A run as far as the model is needed, of the arm that needs no calibration first."""
+    root = tmp_path_factory.mktemp("recorded") / "run"
+    for stage in ("ingest", "records"):
+        penname.succeed(stage, config_file, NO_DP, "--out", root)
+    return root
+
+
+def test_a_damaged_manifest(penname, config_file, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").write_text('{"schema_version": 1, "sta')
+    penname("run", config_file, "--out", tmp_path / "run").fails(1, "run.json", "damaged")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["no folder", "hub name", "no config.json", "cut weights", "no such layers"])
+def test_a_model_that_cannot_be_used(penname, config_file, recorded_run, letter_model_dir, tmp_path, damage):
+    root, model = shutil.copytree(recorded_run, tmp_path / "run"), tmp_path / "model"
+    overrides = [f"model.name={model}"]
+    if damage in ("no config.json", "cut weights"):
+        shutil.copytree(letter_model_dir, model)
+    if damage == "no config.json":
+        (model / "config.json").unlink()
+    elif damage == "cut weights":
+        weights = model / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif damage == "hub name":
+        overrides = ["model.name=nobody/no-such-model"]
+    elif damage == "no such layers":
+        overrides = ["model.target_modules=[c_attn]"]
+    began = time.monotonic()
+    penname("run", config_file, NO_DP, *overrides, "--out", root).fails(1, "model.")
+    assert time.monotonic() - began < 60
+    assert not list((root / "2_train").rglob("adapter*"))
+    assert not list(root.rglob("*.tmp"))
+
+
+@pytest.mark.slow
+def test_a_promise_that_this_data_does_not_allow(penname, config_file, tmp_path):
+    root = tmp_path / "run"
+    penname("run", config_file, "privacy.delta=0.1", "--out", root).fails(1, "privacy.delta", "N^-1.1")
+    assert not (root / "ledger.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_model_that_never_writes_the_form(penname, config_file, finished_run):
+    overrides = ["generate.max_new_tokens=4", "generate.max_draws_per_record=1", "generate.num_records=40"]
+    penname("run", config_file, *overrides, "--out", finished_run).fails(1, "did not parse", "max_draws_per_record")

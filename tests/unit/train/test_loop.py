@@ -1,0 +1,208 @@
+"""The loop: physical batches change nothing, an empty draw is pure noise, and a crash at any step leaves no trace."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from penname.config import ModelConfig, TrainConfig
+from penname.model.adapter import adapter_weights, attach_adapter
+from penname.model.tokenize import TokenizedRecord
+from penname.privacy.gradients import trainable_parameters
+from penname.privacy.keystream import Keystream
+from penname.privacy.mechanism import DpSgd, NonPrivateSum
+from penname.train import loop
+from penname.train.arms import NonPrivateArm, PrivateArm
+from penname.train.loop import ArmFiles, cut_physical_batches, run_step, schedule, train_arm
+from tests.conftest import make_tiny_llama
+
+CONFIG = TrainConfig(expected_batch_size=4, physical_batch_tokens=64, num_steps=6, seed=3)
+
+
+def make_units(num=12, *, max_records=3):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(low, high):
+        return int(torch.randint(low, high, (1,), generator=generator))
+
+    units = []
+    for _ in range(num):
+        lengths = [draw(6, 20) for _ in range(draw(1, max_records + 1))]
+        units.append([TokenizedRecord(torch.randint(3, 259, (length,), generator=generator).tolist(), 3) for length in lengths])
+    return units
+
+
+UNITS = make_units()
+
+
+def make_arm(kind="with_dp", *, sampling_prob=0.4, noise_multiplier=0.7, num_steps=6, dropout=0.0):
+    model = attach_adapter(make_tiny_llama().requires_grad_(False), ModelConfig(lora_rank=2, lora_dropout=dropout), seed=1)
+    keystream = Keystream.from_seed(5)
+    if kind == "with_dp":
+        return model, PrivateArm.build(model, DpSgd(noise_multiplier, sampling_prob, num_steps, 1.0, keystream), engine_name="lora")
+    return model, NonPrivateArm.build(model, NonPrivateSum(sampling_prob, num_steps, keystream))
+
+
+def train(model, arm, folder, *, config=CONFIG, units=UNITS, log=lambda row: None, key="k"):
+    files = ArmFiles(folder / "checkpoint" / "state.safetensors", folder / "metrics.jsonl")
+    folder.mkdir(exist_ok=True)
+    train_arm(model, units, arm, config, files, label="train", learning_rate=1e-2, pad_id=2, inputs_sha256=key, log=log)
+    rows = [json.loads(line) for line in files.metrics.read_text().splitlines()]
+    return adapter_weights(model), [{name: value for name, value in row.items() if name != "secs"} for row in rows]
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+# --- physical batches -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_tokens", [1, 20, 64, 200, 10_000])
+def test_physical_batches_hold_every_unit_once_and_stay_within_the_budget(max_tokens):
+    units = make_units(40)
+    batches = list(cut_physical_batches(units, max_tokens=max_tokens))
+    assert sorted(id(unit) for batch in batches for unit in batch) == sorted(map(id, units))
+    for batch in batches:
+        rows = [len(record.token_ids) for unit in batch for record in unit]
+        assert len(batch) == 1 or len(rows) * max(rows) <= max_tokens
+
+
+def test_a_unit_above_the_budget_is_alone_and_not_cut():
+    large = [TokenizedRecord([5] * 30, 3)] * 4
+    batches = list(cut_physical_batches([[TokenizedRecord([5] * 6, 3)], large, [TokenizedRecord([5] * 6, 3)]], max_tokens=50))
+    assert [len(batch) for batch in batches] == [2, 1]
+    assert batches[1][0] is large
+
+
+def test_no_units_make_no_batch():
+    assert list(cut_physical_batches([], max_tokens=10)) == []
+
+
+@pytest.mark.parametrize("kind", ["with_dp", "no_dp"])
+def test_the_cut_into_physical_batches_changes_nothing_but_rounding(tmp_path, kind):
+    results = []
+    for max_tokens in (8, 100_000):
+        model, arm = make_arm(kind)
+        config = CONFIG.model_copy(update={"physical_batch_tokens": max_tokens})
+        optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
+        row = run_step(model, UNITS, arm, config, optimizer, step=0, pad_id=2)
+        assert row["num_units"] > 1
+        results.append(adapter_weights(model))
+    for name in results[0]:
+        torch.testing.assert_close(results[0][name], results[1][name], rtol=1e-4, atol=1e-6)
+
+
+# --- a step -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_draw_takes_a_step_of_pure_noise():
+    model, arm = make_arm(sampling_prob=1e-9)
+    before = adapter_weights(model)
+    optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
+    row = run_step(model, UNITS, arm, CONFIG, optimizer, step=2, pad_id=2)
+    assert (row["num_units"], row["num_records"], row["loss"], row["clipped_frac"], row["sum_norm"]) == (0, 0, None, None, 0.0)
+    noise = arm.mechanism.release(2, arm.mechanism.empty_sum(arm.num_params))
+    after = adapter_weights(model)
+    moved = torch.cat([(before[name] - after[name]).reshape(-1) for name in before])
+    torch.testing.assert_close(moved, noise / CONFIG.expected_batch_size, rtol=1e-4, atol=1e-6)
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+
+
+def test_the_divisor_is_the_expected_size_and_not_the_drawn_one():
+    moved = []
+    for size in (4, 8):
+        model, arm = make_arm("no_dp")
+        before = adapter_weights(model)
+        optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
+        run_step(model, UNITS, arm, CONFIG.model_copy(update={"expected_batch_size": size}), optimizer, step=0, pad_id=2)
+        after = adapter_weights(model)
+        moved.append(torch.cat([(before[name] - after[name]).reshape(-1) for name in before]))
+    torch.testing.assert_close(moved[0], 2 * moved[1], rtol=1e-3, atol=1e-6)
+    assert float(moved[0].norm()) > 0
+
+
+def test_a_unit_without_a_record_that_fits_stays_in_the_draw_and_adds_nothing():
+    model, arm = make_arm(sampling_prob=1.0)
+    optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
+    row = run_step(model, [[], *UNITS[:3], []], arm, CONFIG, optimizer, step=0, pad_id=2)
+    assert row["num_units"] == 3
+
+
+def test_the_sum_of_a_private_step_is_bounded_by_its_units():
+    model, arm = make_arm(sampling_prob=1.0)
+    optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
+    row = run_step(model, UNITS, arm, CONFIG, optimizer, step=0, pad_id=2)
+    assert row["num_units"] == len(UNITS)
+    assert row["sum_norm"] <= len(UNITS)
+    assert 0 <= row["clipped_frac"] <= 1
+
+
+# --- a crash ----------------------------------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["with_dp", "no_dp"])
+@pytest.mark.parametrize("every_secs", [0.0, 1e9], ids=["checkpoint each step", "no checkpoint"])
+def test_a_run_that_is_killed_twice_ends_with_the_same_bits(tmp_path, monkeypatch, kind, every_secs):
+    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY_SECS", every_secs)
+    model, arm = make_arm(kind, dropout=0.1)
+    expected, expected_rows = train(model, arm, tmp_path / "whole")
+    assert [row["step"] for row in expected_rows] == list(range(6))
+    for crash_step in (1, 4):
+
+        def crash(row, crash_step=crash_step):
+            if row["step"] == crash_step:
+                raise Killed
+
+        model, arm = make_arm(kind, dropout=0.1)
+        with pytest.raises(Killed):
+            train(model, arm, tmp_path / "cut", log=crash)
+    seen = []
+    model, arm = make_arm(kind, dropout=0.1)
+    weights, rows = train(model, arm, tmp_path / "cut", log=lambda row: seen.append(row["step"]))
+    assert_equal(weights, expected)
+    assert rows == expected_rows
+    assert seen == ([4, 5] if every_secs == 0.0 else list(range(6)))
+
+
+def test_a_finished_arm_is_not_trained_again(tmp_path):
+    model, arm = make_arm()
+    expected, rows = train(model, arm, tmp_path / "a")
+    model, arm = make_arm()
+    weights, again = train(model, arm, tmp_path / "a", log=lambda row: pytest.fail("a step was taken"))
+    assert_equal(weights, expected)
+    assert rows == again
+
+
+def test_other_inputs_start_from_the_beginning(tmp_path):
+    model, arm = make_arm()
+    train(model, arm, tmp_path / "a")
+    seen = []
+    model, arm = make_arm()
+    train(model, arm, tmp_path / "a", log=lambda row: seen.append(row["step"]), key="other")
+    assert seen == list(range(6))
+
+
+def test_the_private_arm_sees_no_step_beyond_its_event(tmp_path):
+    model, arm = make_arm(num_steps=2)
+    _, rows = train(model, dataclasses.replace(arm), tmp_path / "a")
+    assert [row["step"] for row in rows] == [0, 1]
+
+
+# --- the learning rate ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 9, 10, 100, 1000])
+def test_the_schedule_warms_up_then_falls_and_never_stops(num_steps):
+    values = [schedule(step, num_steps) for step in range(num_steps)]
+    warmup = max(1, round(num_steps / 10))
+    assert all(0 < value <= 1 for value in values)
+    assert max(values) == values[warmup - 1] == 1.0
+    assert values[:warmup] == sorted(values[:warmup])
+    assert values[warmup - 1 :] == sorted(values[warmup - 1 :], reverse=True)

@@ -1,0 +1,56 @@
+"""The stage's own parts: what the training inputs are, and which records fit."""
+
+import pytest
+
+from penname.config import Config
+from penname.errors import DataError
+from penname.run_dir import RunDir
+from penname.schemas import Record
+from penname.train.train import hash_training_inputs, tokenize_units
+
+
+def make_record(number, *, prompt="p:", completion=" words"):
+    return Record(f"r{number}", "u", prompt, completion, 5, "Cases", "Case X", "title", "text")
+
+
+def test_units_keep_their_place_and_records_that_do_not_fit_are_left_out(byte_tokenizer):
+    records = [make_record(0), make_record(1, prompt="p" * 50), make_record(2), make_record(3, prompt="q" * 50)]
+    units = tokenize_units(byte_tokenizer, records, [[0, 1], [3], [2]], max_tokens=20)
+    assert [len(unit) for unit in units] == [1, 0, 1]
+    assert units[0][0].num_prompt_tokens == 2
+
+
+def test_no_record_that_fits_is_one_line(byte_tokenizer):
+    with pytest.raises(DataError, match=r"raise train\.max_record_tokens"):
+        tokenize_units(byte_tokenizer, [make_record(0, prompt="p" * 50)], [[0]], max_tokens=20)
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    run_dir = RunDir(tmp_path)
+    run_dir.path("train_records").write_text("{}\n")
+    return run_dir
+
+
+@pytest.mark.parametrize(
+    ("change", "is_other"),
+    [
+        ({"train": {"learning_rate": 1e-4}}, True),
+        ({"train": {"num_steps": 13}}, True),
+        ({"train": {"max_record_tokens": 99}}, True),
+        ({"model": {"lora_rank": 3}}, True),
+        ({"privacy": {"l2_clip_norm": 2.0}}, True),
+        ({"train": {"physical_batch_tokens": 999}}, False),
+        ({"train": {"arms": ["with_dp"]}}, False),
+        ({"generate": {"num_records": 3}}, False),
+    ],
+)
+def test_what_a_checkpoint_and_the_ledger_are_bound_to(run_dir, change, is_other):
+    before = hash_training_inputs(Config(), run_dir)
+    assert (hash_training_inputs(Config.model_validate(change), run_dir) != before) is is_other
+
+
+def test_other_records_are_other_inputs(run_dir):
+    before = hash_training_inputs(Config(), run_dir)
+    run_dir.path("train_records").write_text("{} \n")
+    assert hash_training_inputs(Config(), run_dir) != before
