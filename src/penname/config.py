@@ -197,7 +197,7 @@ class TrainConfig(_Section):
 
     arms: list[Arm] = ["with_dp", "no_dp"]
     """Which arms are trained. Without with_dp nothing is promised and there is no release/."""
-    expected_batch_size: int = Field(default=32, ge=1)
+    expected_batch_size: int = Field(default=24, ge=1)
     """Units a step on average; each unit is drawn on its own (Poisson)."""
     num_steps: int = Field(default=6, ge=1)
     """Optimizer steps of each arm; more steps need more noise a step."""
@@ -225,15 +225,15 @@ class TrainConfig(_Section):
 class GenerateConfig(_Section):
     """How the synthetic records are written."""
 
-    num_records: int = Field(default=160, ge=1)
+    num_records: int = Field(default=128, ge=1)
     """Records an arm."""
     temperature: float = Field(default=0.8, gt=0)
     """Below 1 the likely words become likelier and the texts more alike; 1 is the model's own distribution."""
     top_p: float = Field(default=0.9, gt=0, le=1)
     """Nucleus sampling: only the likeliest words that together reach this probability are drawn."""
-    max_new_tokens: int = Field(default=128, ge=4)
+    max_new_tokens: int = Field(default=96, ge=4)
     """A text that is longer is cut here, and its finish_reason says `length`."""
-    batch_size: int = Field(default=80, ge=1)
+    batch_size: int = Field(default=64, ge=1)
     """Texts that are written at once; changes speed and memory, not the texts."""
     max_draws_per_record: int = Field(default=8, ge=1)
     """A text that does not parse is counted and drawn again, at most this often; then the run stops and says so."""
