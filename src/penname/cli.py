@@ -214,7 +214,9 @@ def _raise_interrupt(_signum: int, _frame: Any) -> NoReturn:
 
 def main() -> None:
     """The entry point: every error is one line on standard error and an exit code."""
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    # SIGINT too: a job that a shell starts in the background inherits "ignore", and could not be stopped in order.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _raise_interrupt)
     try:
         # Typer turns an interrupt into this exit code, or, before version 0.16, into Abort.
         if app(standalone_mode=False) == _INTERRUPTED:
