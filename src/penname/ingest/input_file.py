@@ -7,7 +7,7 @@ import gzip
 import io
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -118,7 +118,7 @@ def plain_suffix(path: Path) -> str:
     return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
 
-def read_lines(path: Path, *, encoding: str, advance: Callable[[float], None]) -> Iterator[Line]:
+def read_lines(path: Path, *, encoding: str, advance: Callable[[float], None]) -> Generator[Line]:
     """Reads a text file line by line; a line that cannot be used is marked, not raised.
 
     Args:

@@ -5,6 +5,7 @@ A row that cannot be read becomes a Reject, so that one bad line does not end a 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import difflib
 import itertools
@@ -184,8 +185,9 @@ def _clean_header(cells: list[str]) -> list[str]:
 def _check_csv_header(table: Table) -> None:
     if table.actual_delimiter in '\r\n"':
         raise UsageError(f"data.delimiter: {table.actual_delimiter!r} cannot separate columns; use ',', ';', '|' or \"\\t\"")
-    with _wide_csv_fields():
-        feed = _LineFeed(itertools.islice(read_lines(table.path, encoding=table.encoding, advance=lambda _: None), _PROBE_ROWS))
+    # Closed here: what is left half read would stay open for as long as an error holds its frames.
+    with _wide_csv_fields(), contextlib.closing(read_lines(table.path, encoding=table.encoding, advance=lambda _: None)) as lines:
+        feed = _LineFeed(itertools.islice(lines, _PROBE_ROWS))
         try:
             cells = next((cells for cells in _csv_reader(feed, table.actual_delimiter) if cells or feed.problem), None)
         except csv.Error as error:
@@ -259,8 +261,8 @@ def _read_json_lines(table: Table, advance: Callable[[float], None]) -> Iterator
 
 def _check_json_lines(table: Table) -> None:
     """An array is told apart from lines; a column that none of the first rows has is a wrong mapping, not a hole in the data."""
-    lines = read_lines(table.path, encoding=table.encoding, advance=lambda _: None)
-    first = next((line for line in lines if line.problem or not line.text.isspace()), None)
+    with contextlib.closing(read_lines(table.path, encoding=table.encoding, advance=lambda _: None)) as lines:
+        first = next((line for line in lines if line.problem or not line.text.isspace()), None)
     if first is None:
         raise DataError(f"{table.path}: holds no rows; name a file with rows in it")
     if first.text.lstrip().startswith("[") and isinstance(parse_json_line(first), Reject):
