@@ -13,7 +13,7 @@ from typing import Any
 from penname.config import Config
 from penname.errors import RunDirError, UsageError
 from penname.progress import format_secs, say
-from penname.run_dir import ARTEFACTS, RunDir, hash_path, hash_value
+from penname.run_dir import ARTEFACTS, RunDir, hash_path, hash_value, read_json
 from penname.schemas import ARMS
 
 
@@ -24,8 +24,6 @@ class Stage:
     name: str
     module: str
     function: str
-    folder: str
-    """Its folder in the run; emptied before a rerun with other settings."""
     sections: tuple[str, ...]
     """Config sections, or `section.key`, that its result depends on."""
     inputs: tuple[str, ...]
@@ -43,7 +41,6 @@ STAGES = (
         "ingest",
         "penname.ingest.ingest",
         "run_ingest",
-        "0_ingest",
         ("data",),
         (),
         ("reviews", "catalogue", "rejects", "ingest_counts"),
@@ -53,7 +50,6 @@ STAGES = (
         "records",
         "penname.records.records",
         "run_records",
-        "1_records",
         ("records", "privacy.unit"),
         ("reviews", "ingest_counts"),
         ("train_records", "heldout_records", "test_records", "records_counts"),
@@ -63,7 +59,6 @@ STAGES = (
         "train",
         "penname.train.train",
         "run_train",
-        "2_train",
         ("model", "privacy", "train"),
         ("train_records", "records_counts"),
         ("adapter_with_dp", "adapter_no_dp", "train_metrics_with_dp", "train_metrics_no_dp", "self_checks", "unit_count"),
@@ -73,7 +68,6 @@ STAGES = (
         "generate",
         "penname.generate.synthesize",
         "run_generate",
-        "3_generate",
         ("generate", "records", "model"),
         ("train_records", "catalogue", "adapter_with_dp", "adapter_no_dp"),
         ("conditioning", "synthetic_with_dp", "synthetic_no_dp", "generate_counts"),
@@ -82,7 +76,6 @@ STAGES = (
         "evaluate",
         "penname.evaluate.evaluate",
         "run_evaluate",
-        "4_evaluate",
         ("evaluate",),
         ("train_records", "heldout_records", "test_records", "synthetic_with_dp", "synthetic_no_dp"),
         ("privacy_metrics", "fidelity_metrics", "utility_metrics"),
@@ -91,7 +84,6 @@ STAGES = (
         "report",
         "penname.report.report",
         "run_report",
-        "5_report",
         ("report",),
         ("privacy_metrics", "fidelity_metrics", "utility_metrics", "synthetic_with_dp", "synthetic_no_dp", "adapter_with_dp", "test_records"),
         ("metrics", "figures", "report", "certificate", "release"),
@@ -133,7 +125,7 @@ def run_stages(config: Config, root: Path, names: Sequence[str] = STAGE_NAMES) -
 
 
 def _run_stage(stage: Stage, manifest: dict[str, Any], config: Config, run_dir: RunDir) -> None:
-    key = _stage_key(stage, manifest, config, run_dir)
+    key = _stage_key(stage, manifest, config)
     entry = manifest["stages"].get(stage.name, {})
     if entry and entry["key"] != key:
         if stage.is_frozen and stage.inputs and entry["status"] == "done":
@@ -169,7 +161,7 @@ def _is_current(stage: Stage, manifest: dict[str, Any], config: Config, run_dir:
     entry = manifest["stages"].get(stage.name)
     if not entry or entry["status"] != "done" or not _outputs_are_whole(entry["outputs"], run_dir):
         return False
-    return entry["key"] == _stage_key(stage, manifest, config, run_dir)
+    return entry["key"] == _stage_key(stage, manifest, config)
 
 
 def _outputs_are_whole(outputs: dict[str, Any], run_dir: RunDir) -> bool:
@@ -194,11 +186,10 @@ def _stat(path: Path) -> list[int]:
     return [len(files), sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)]
 
 
-def _stage_key(stage: Stage, manifest: dict[str, Any], config: Config, run_dir: RunDir) -> str:
+def _stage_key(stage: Stage, manifest: dict[str, Any], config: Config) -> str:
     """Hash of everything that the stage's result depends on."""
     values = {section: _section(config, section) for section in stage.sections}
-    # Where the run was stopped does not change what it is: the arms decide which inputs exist.
-    inputs = {name: _known_hash(name, manifest, run_dir) for name in stage.inputs}
+    inputs = {name: _known_hash(name, manifest) for name in stage.inputs}
     if stage.name == "ingest":
         inputs = {path: _external_signature(Path(path)) for path in (config.data.reviews, config.data.catalogue) if path}
     return hash_value({"sections": values, "inputs": inputs, "arms": config.train.arms})
@@ -211,7 +202,7 @@ def _section(config: Config, name: str) -> Any:
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
-def _known_hash(name: str, manifest: dict[str, Any], run_dir: RunDir) -> str | None:
+def _known_hash(name: str, manifest: dict[str, Any]) -> str | None:
     for entry in manifest["stages"].values():
         if name in entry.get("outputs", {}):
             return entry["outputs"][name]["sha256"]
@@ -254,12 +245,15 @@ def _first_difference(key: str, old: Any, new: Any) -> tuple[str, Any, Any]:
 
 
 def summarize(root: Path) -> list[str]:
-    """The files that a person wants after a run, one a line."""
+    """The files that a person wants after a run, one a line; nothing is called RELEASABLE that the certificate does not let go."""
     run_dir = RunDir(root)
+    certificate = run_dir.path("certificate")
+    is_releasable = certificate.is_file() and read_json(certificate)["releasable"]
     wanted = ["report", "metrics", *(f"synthetic_{arm}" for arm in ARMS), "release"]
     lines = []
     for name in wanted:
         path = run_dir.path(name)
         if path.exists():
-            lines.append(f"  {ARTEFACTS[name].visibility:<10}  {path}{'/' if path.is_dir() else ''}")
+            visibility = ARTEFACTS[name].visibility if is_releasable else "PRIVATE"
+            lines.append(f"  {visibility:<10}  {path}{'/' if path.is_dir() else ''}")
     return lines

@@ -9,7 +9,7 @@ from penname import pipeline
 from penname.config import Config, load_config
 from penname.errors import RunDirError, UsageError
 from penname.pipeline import STAGE_NAMES, STAGES, run_stages, summarize
-from penname.run_dir import ARTEFACTS, RunDir, read_json
+from penname.run_dir import ARTEFACTS, RunDir, read_json, write_json
 
 
 @pytest.fixture
@@ -198,6 +198,7 @@ def test_the_summary_names_what_is_there(calls, root):
     run(root, names=("ingest",))
     assert summarize(root) == []
     run(root)
+    write_json(RunDir(root).path("certificate"), {"releasable": True})
     lines = summarize(root)
     assert len(lines) == 5
     for line in lines:
@@ -215,3 +216,12 @@ def test_stages_and_artefacts_fit_together():
         for section in stage.sections:
             pipeline._section(Config(), section)
     assert dataclasses.is_dataclass(STAGES[0])
+
+
+@pytest.mark.parametrize("releasable", [True, False])
+def test_the_summary_calls_releasable_only_what_the_certificate_lets_go(tmp_path, releasable):
+    run_dir = RunDir(tmp_path)
+    run_dir.path("synthetic_with_dp").write_text("{}\n")
+    write_json(run_dir.path("certificate"), {"releasable": releasable})
+    (line,) = summarize(tmp_path)
+    assert line.split()[0] == ("RELEASABLE" if releasable else "PRIVATE")
