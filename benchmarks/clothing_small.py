@@ -13,16 +13,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from sample_data_variety import environment
+
+from penname.config import load_config
+from penname.pipeline import run_stages
+from penname.run_dir import RunDir, read_json, write_json
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path.insert(0, str(HERE))
-
-from sample_data_variety import environment  # noqa: E402
-
-from penname.config import load_config  # noqa: E402
-from penname.pipeline import run_stages  # noqa: E402
-from penname.run_dir import RunDir, read_json, write_json  # noqa: E402
-
 CONFIG = ROOT / "configs" / "clothing_small.yaml"
 PACKAGES = ("penname", "torch", "transformers", "peft", "dp-accounting", "scikit-learn", "numpy")
 QUICK = ["train.num_steps=1", "train.expected_batch_size=4", "generate.num_records=12", "generate.max_draws_per_record=20"]

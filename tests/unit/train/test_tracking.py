@@ -18,7 +18,6 @@ def test_no_tracking_writes_nothing(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")
 def test_wandb_offline_keeps_the_run_in_the_folder(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
