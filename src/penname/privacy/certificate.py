@@ -23,7 +23,7 @@ LEDGER_NAME = "ledger.jsonl"
 NOT_COVERED = (
     "Whoever has the run folder: it holds the private data itself.",
     "People whom somebody else wrote about, and groups whose members write alike: the guarantee is for one unit.",
-    "Side channels (time, memory, power) of the machine that trained.",
+    "Side channels (time, memory, power) of the machine that trained, and whether a run ended or stopped with an error.",
     "Floating point: noise is summed from four draws as a mitigation, but a proof for exact arithmetic does not carry over bit by bit. "
     "The rounding of a record's gradient depends a little on the records it is computed with, most where the base model is in bfloat16.",
     "What the base model knew before: its pre-training data is taken as public.",
