@@ -29,7 +29,7 @@ def plan_run(config: Config, *, num_units: int | None) -> list[str]:
     """
     if num_units is None:
         if config.data.format != "sample":
-            raise UsageError("plan touches no data: say with --num-units how many users (or records) the training split will have")
+            raise UsageError("plan touches no data: say with --num-units how many users (or records, or values of the column) will be in the training split")
         num_units = _count_sample_units(config)
     return [*_describe_privacy(config, num_units), *_describe_work(config)]
 
@@ -45,12 +45,21 @@ def _count_sample_units(config: Config) -> int:
         folder = Path(name)
         write_sample_data(folder, num_reviews=config.data.sample_num_reviews, seed=config.data.sample_seed)
         with open(folder / REVIEWS_FILE, "rb") as lines:
-            users = {orjson.loads(line)["user_id"] for line in lines}
-    return sum(split_by_unit(user, config.records) == "train" for user in users)
+            rows = [orjson.loads(line) for line in lines]
+    privacy = config.privacy
+    if privacy.unit == "record":
+        # The split is by a hash of the record's content; which hash makes no difference to how many there are.
+        units = {str(position) for position in range(len(rows))}
+    else:
+        column = privacy.unit_column or "user_id"
+        if any(column not in row for row in rows):
+            raise UsageError(f"privacy.unit_column: the reviews of the demo have no {column}")
+        units = {str(row[column]) for row in rows}
+    return sum(split_by_unit(unit, config.records) == "train" for unit in units)
 
 
 def _describe_privacy(config: Config, num_units: int) -> list[str]:
-    from penname.privacy.accounting import compute_epsilon
+    from penname.privacy.accounting import compute_epsilon_in_two_parts
     from penname.privacy.budget import Budget, check_delta
     from penname.privacy.keystream import Keystream
     from penname.privacy.ledger import Promise
@@ -62,7 +71,7 @@ def _describe_privacy(config: Config, num_units: int) -> list[str]:
     check_delta(privacy.delta, num_units=num_units)
     # The noise depends on no key; this one only fills the place.
     keystream = Keystream.from_seed(0)
-    promise = Promise(privacy.target_epsilon, privacy.delta, privacy.unit, NEIGHBORING_RELATION, keystream.source)
+    promise = Promise(privacy.target_epsilon, privacy.delta, privacy.unit, NEIGHBORING_RELATION, keystream.source, privacy.unit_column)
     bound = 1 if privacy.unit == "record" else config.records.max_records_per_user
     budget = Budget.plan(promise, marginals_frac=privacy.marginals_frac, max_records_per_unit=bound, keystream=keystream)
     mechanism = budget.plan_training(
@@ -72,14 +81,16 @@ def _describe_privacy(config: Config, num_units: int) -> list[str]:
         l2_clip_norm=privacy.l2_clip_norm,
         keystream=keystream,
     )
-    spent = compute_epsilon([budget.unit_count.event, mechanism.event, budget.histogram.event], delta=privacy.delta)
-    unit = "user, or record where there is no user id" if privacy.unit == "auto" else privacy.unit
+    spent = compute_epsilon_in_two_parts([budget.unit_count.event], [mechanism.event, budget.histogram.event], delta=privacy.delta)
+    words = {"auto": "user, or record where there is no user id", "column": f"value of the column {privacy.unit_column}"}
+    unit = words.get(privacy.unit, privacy.unit)
     return [
         f"promise           epsilon {privacy.target_epsilon:g} at delta {privacy.delta:g}, {NEIGHBORING_RELATION}, unit: {unit}",
         f"units             {num_units:,} in the training split",
         f"training          noise multiplier {mechanism.noise_multiplier:.4f}, sampling probability {mechanism.sampling_prob:.4f}, "
         f"{mechanism.num_steps} steps, clip norm {privacy.l2_clip_norm:g}",
-        f"marginals         count of units and histogram of rating x category: noise multiplier {budget.unit_count.noise_multiplier:.4f}",
+        f"marginals         noise multiplier {budget.unit_count.noise_multiplier:.4f} for the count of units, "
+        f"{budget.histogram.noise_multiplier:.4f} for the histogram of rating x category",
         f"epsilon spent     {spent:.4f} (all of it is charged before the data is touched)",
     ]
 
@@ -106,19 +117,20 @@ def _measure_training(config: Config) -> tuple[float, int]:
 
     from penname.model.adapter import attach_adapter
     from penname.model.base import load_base_model
-    from penname.model.loss import PaddedBatch, record_losses
     from penname.model.tokenize import TokenizedRecord
     from penname.privacy.gradients import GRADIENT_ENGINES
+    from penname.train.layout import choose_layout
 
     model, tokenizer = load_base_model(config.model)
+    layout = choose_layout(model, config.train, pad_id=0)
     adapted: Any = attach_adapter(model, config.model, seed=config.train.seed).train()
     engine = GRADIENT_ENGINES[config.train.gradients](adapted)
     length = min(config.train.max_record_tokens, max(8, config.train.physical_batch_tokens // _NUM_PROBE_ROWS))
     rows = max(1, config.train.physical_batch_tokens // length)
     token_ids = torch.randint(len(tokenizer), (rows, length), generator=torch.Generator().manual_seed(0)).tolist()
-    batch = PaddedBatch.from_records([TokenizedRecord(ids, length // 2) for ids in token_ids], pad_id=0)
-    engine.row_gradients(lambda: record_losses(adapted, batch))
+    passes = layout.lay_out(adapted, [[TokenizedRecord(ids, length // 2)] for ids in token_ids])
+    engine.unit_gradients(passes, rows)
     began = time.monotonic()
     for _ in range(_NUM_REPEATS):
-        engine.row_gradients(lambda: record_losses(adapted, batch))
+        engine.unit_gradients(passes, rows)
     return _NUM_REPEATS * rows * length / (time.monotonic() - began), engine.num_params

@@ -10,6 +10,7 @@ from scipy import stats
 from penname.privacy.keystream import Keystream
 from penname.privacy.mechanism import DpSgd, GaussianRelease
 from penname.privacy.noise import draw_gaussian
+from tests.conftest import charged
 
 # A right mechanism is rejected once in a million keys; the keys here are fixed, so the outcome is too.
 FALSE_ALARM = 1e-6
@@ -28,9 +29,9 @@ def is_accepted(noise, stddev):
 def make_noise(kind, seed, *, noise_multiplier=0.8, bound=2.5):
     keystream = Keystream.from_seed(seed)
     if kind == "dp_sgd":
-        mechanism = DpSgd(noise_multiplier, 0.5, 3, bound, keystream)
+        mechanism = charged(DpSgd(noise_multiplier, 0.5, 3, bound, keystream))
         return mechanism.release(1, mechanism.empty_sum(NUM_DRAWS)).double().numpy()
-    return GaussianRelease("histogram", noise_multiplier, bound, keystream).release(np.zeros(NUM_DRAWS))
+    return charged(GaussianRelease("histogram", noise_multiplier, bound, keystream)).release(np.zeros(NUM_DRAWS))
 
 
 @pytest.mark.parametrize("kind", ["dp_sgd", "gaussian"])
@@ -79,6 +80,5 @@ def test_both_halves_of_a_draw_are_independent():
 
 
 def test_the_same_step_has_the_same_noise():
-    mechanism = DpSgd(1.0, 0.5, 3, 1.0, Keystream.from_seed(3))
-    again = DpSgd(1.0, 0.5, 3, 1.0, Keystream.from_seed(3))
+    mechanism, again = (charged(DpSgd(1.0, 0.5, 3, 1.0, Keystream.from_seed(3))) for _ in range(2))
     assert torch.equal(mechanism.release(2, mechanism.empty_sum(100)), again.release(2, again.empty_sum(100)))

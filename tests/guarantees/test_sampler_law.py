@@ -11,8 +11,9 @@ from penname.privacy.keystream import Keystream
 from penname.privacy.mechanism import DpSgd
 from penname.privacy.sampling import draw_poisson_units
 from penname.train.arms import PrivateArm
+from penname.train.layout import Layout
 from penname.train.loop import run_step
-from tests.conftest import make_tiny_llama
+from tests.conftest import charged, make_tiny_llama
 
 # A right sampler is rejected once in a million keys; the keys here are fixed, so the outcome is too.
 FALSE_ALARM = 1e-6
@@ -73,12 +74,12 @@ def test_empty_draws_occur_as_often_as_they_must():
 
 def test_an_empty_draw_takes_a_step_of_pure_noise():
     model = attach_adapter(make_tiny_llama().requires_grad_(False), ModelConfig(lora_rank=2), seed=1)
-    mechanism = DpSgd(1.0, 1e-9, 5, 1.0, Keystream.from_seed(1))
+    mechanism = charged(DpSgd(1.0, 1e-9, 5, 1.0, Keystream.from_seed(1)))
     arm = PrivateArm.build(model, mechanism, engine_name="lora")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     before = torch.cat([parameter.detach().reshape(-1).clone() for parameter in parameters])
     optimizer = torch.optim.SGD(parameters, lr=1.0)
-    row = run_step(model, [[], []], arm, TrainConfig(expected_batch_size=4), optimizer, step=2, pad_id=2)
+    row = run_step(model, [[], []], arm, TrainConfig(expected_batch_size=4), optimizer, Layout(None, 2), step=2)
     after = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
     torch.testing.assert_close(before - after, mechanism.release(2, mechanism.empty_sum(arm.num_params)) / 4, rtol=1e-4, atol=1e-6)
     assert (row["num_units"], row["loss"]) == (0, None)

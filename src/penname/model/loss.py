@@ -6,63 +6,38 @@ clipped. Here row b's loss depends on row b alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
 
 from penname.model.base import split_head
-from penname.model.tokenize import TokenizedRecord
+from penname.model.packing import PackedRows, decode_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_CHUNK_TOKENS = 512
+# Every chunk has this many tokens, the last one filled up with zeros: the rounding of a product depends on its shape.
+_CHUNK_TOKENS = 128
 
 
-@dataclass(frozen=True)
-class PaddedBatch:
-    """Records padded on the right to one length. PRIVATE."""
-
-    token_ids: torch.Tensor
-    """(B, T) int64."""
-    predicts: torch.Tensor
-    """(B, T) bool: the positions whose next token is a completion token of the row."""
-
-    @classmethod
-    def from_records(cls, records: Sequence[TokenizedRecord], *, pad_id: int) -> PaddedBatch:
-        """Pads B records to the longest."""
-        length = max(len(record.token_ids) for record in records)
-        token_ids = torch.full((len(records), length), pad_id, dtype=torch.long)
-        predicts = torch.zeros((len(records), length), dtype=torch.bool)
-        for row, record in enumerate(records):
-            token_ids[row, : len(record.token_ids)] = torch.tensor(record.token_ids)
-            predicts[row, record.num_prompt_tokens - 1 : len(record.token_ids) - 1] = True
-        return cls(token_ids, predicts)
-
-
-def record_losses(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
+def record_losses(model: PreTrainedModel, rows: PackedRows) -> torch.Tensor:
     """The loss of each record.
 
-    Guarantee: a record's loss and gradient do not depend on the other records of the batch. Padding stands on the right of a causal model,
-    so no real position sees it, and no attention mask is needed.
+    Guarantee: a record's loss and gradient do not depend on the other records that it is packed with, bit for bit, as long as all are packed
+    to the same number of tokens and the machine computes a product of one shape in one way.
 
     Args:
-      model: A causal LM, with or without adapters.
-      batch: B records of T tokens. PRIVATE.
+      model: A causal LM, with or without adapters; packed rows need `enable_packing` on its base.
+      rows: B records in M tokens. PRIVATE.
     Returns:
       (B,) float32, nats per completion token. PRIVATE.
     """
     decoder, head = split_head(model)
-    hidden = decoder(input_ids=batch.token_ids, use_cache=False).last_hidden_state
-    rows, positions = batch.predicts.nonzero(as_tuple=True)
-    targets = batch.token_ids[rows, positions + 1]
-    token_losses = _ChunkedCrossEntropy.apply(hidden[rows, positions], head.weight, head.bias, targets)
-    counts = batch.predicts.sum(1)
-    sums = torch.zeros(len(counts), dtype=torch.float32).index_add(0, rows, token_losses)
-    return sums / counts
+    positions, targets, counts = rows.predicting()
+    hidden = decode_rows(decoder, rows)[positions]
+    token_losses = _ChunkedCrossEntropy.apply(hidden, head.weight, head.bias, targets)
+    return torch.stack([losses.mean() for losses in token_losses.split(counts)])
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -74,13 +49,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         hidden_grads = torch.empty_like(hidden)
         for start in range(0, len(hidden), _CHUNK_TOKENS):
             chunk = slice(start, start + _CHUNK_TOKENS)
-            logits = functional.linear(hidden[chunk], weight, bias).float()
+            num_tokens = len(targets[chunk])
+            inputs = functional.pad(hidden[chunk], (0, 0, 0, _CHUNK_TOKENS - num_tokens))
+            logits = functional.linear(inputs, weight, bias).float()
             log_norms = logits.logsumexp(1)
-            losses[chunk] = log_norms - logits.gather(1, targets[chunk, None])[:, 0]
+            losses[chunk] = log_norms[:num_tokens] - logits[:num_tokens].gather(1, targets[chunk, None])[:, 0]
             if hidden.requires_grad:
                 probs = (logits - log_norms[:, None]).exp_()
-                probs[torch.arange(len(probs)), targets[chunk]] -= 1.0
-                hidden_grads[chunk] = probs.to(weight.dtype) @ weight
+                probs[torch.arange(num_tokens), targets[chunk]] -= 1.0
+                hidden_grads[chunk] = (probs.to(weight.dtype) @ weight)[:num_tokens]
         ctx.save_for_backward(hidden_grads)
         return losses
 

@@ -10,8 +10,10 @@ import torch
 
 from penname.privacy.errors import PrivacyError
 
-# A norm computed in float32 may be too small by rounding, so the clipped gradient could exceed the bound by a few parts in 10^6.
+# A clipped gradient is a little shorter than the bound, and the difference is what rounding may use up: that of its own norm and scale, a few
+# parts in 10^16, and that of the sums with and without a unit. A sum of n terms of norm C in float64 is wrong by at most n^2 2^-53 C.
 _ROUNDING_MARGIN = 1e-5
+_MAX_UNITS_A_SUM = 200_000
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class BoundedSum:
     """A sum over units in which adding or removing one unit moves the value by at most `l2_sensitivity`."""
 
     value: torch.Tensor
-    """(P,) float32. PRIVATE until noise is added."""
+    """(P,) float64. PRIVATE until noise is added."""
     l2_sensitivity: float
     num_units: int
     """PRIVATE."""
@@ -30,19 +32,25 @@ class BoundedSum:
         """The sum over both sets of units, which share none: the sensitivity stays the same.
 
         Raises:
-          PrivacyError: the two were clipped to different bounds.
+          PrivacyError: the two were clipped to different bounds, or there are more units than the rounding of a sum allows.
         """
         if other.l2_sensitivity != self.l2_sensitivity:
             raise PrivacyError(f"clipping: sums with bounds {self.l2_sensitivity} and {other.l2_sensitivity} cannot be joined")
-        value = self.value + other.value
-        return BoundedSum(value, self.l2_sensitivity, self.num_units + other.num_units, self.num_clipped + other.num_clipped)
+        num_units = self.num_units + other.num_units
+        _check_num_units(num_units)
+        return BoundedSum(self.value + other.value, self.l2_sensitivity, num_units, self.num_clipped + other.num_clipped)
+
+
+def _check_num_units(num_units: int) -> None:
+    if num_units > _MAX_UNITS_A_SUM:
+        raise PrivacyError(f"clipping: {num_units:,} units in one sum, more than the {_MAX_UNITS_A_SUM:,} whose rounding is covered; take smaller batches")
 
 
 def clip_and_sum(unit_grads: torch.Tensor, *, l2_clip_norm: float) -> BoundedSum:
     """Clips each unit's gradient and sums them.
 
-    Guarantee: L2 sensitivity <= l2_clip_norm under ADD_OR_REMOVE_ONE, up to the rounding of the sum; a unit that is not finite, or so long
-    that the factor which shortens it is no normal number any more, contributes zero.
+    Guarantee: L2 sensitivity <= l2_clip_norm under ADD_OR_REMOVE_ONE, rounding included; what a unit adds is a function of its own row alone,
+    bit for bit; a unit that is not finite contributes zero.
 
     Args:
       unit_grads: (U, P) float32, PRIVATE; U may be 0.
@@ -50,28 +58,29 @@ def clip_and_sum(unit_grads: torch.Tensor, *, l2_clip_norm: float) -> BoundedSum
     Returns:
       BoundedSum: value (P,), a sum not a mean, and its sensitivity. PRIVATE.
     Raises:
-      PrivacyError: l2_clip_norm is not positive and finite, or the gradients are not a float32 (or float64) matrix.
+      PrivacyError: l2_clip_norm is not positive and finite, the gradients are not a float32 matrix, or there are too many.
     Source: Abadi et al. (2016), Algorithm 1. https://arxiv.org/abs/1607.00133
 
-    >>> clip_and_sum(torch.tensor([[3.0, 4.0]]), l2_clip_norm=1.0).value
-    tensor([0.6000, 0.8000])
+    >>> [round(float(x), 4) for x in clip_and_sum(torch.tensor([[3.0, 4.0]]), l2_clip_norm=1.0).value]
+    [0.6, 0.8]
     """
     if not (math.isfinite(l2_clip_norm) and l2_clip_norm > 0):
         raise PrivacyError(f"l2_clip_norm: must be positive and finite, is {l2_clip_norm}")
-    if unit_grads.ndim != 2 or unit_grads.dtype not in (torch.float32, torch.float64):
-        # In half precision the scales alone would round to more than the bound.
+    if unit_grads.ndim != 2 or unit_grads.dtype != torch.float32:
         raise PrivacyError(f"unit_grads: must be (U, P) float32, is {tuple(unit_grads.shape)} {unit_grads.dtype}")
-    norms = cast("torch.Tensor", torch.linalg.vector_norm(unit_grads, dim=1, dtype=torch.float64))  # pyright: ignore[reportUnknownMemberType]
+    _check_num_units(len(unit_grads))
     bound = l2_clip_norm * (1 - _ROUNDING_MARGIN)
-    scales = torch.where(norms > bound, bound / norms, torch.ones_like(norms)).to(unit_grads.dtype)
-    # A subnormal scale has lost digits, so the product could be longer than the bound.
-    usable = torch.isfinite(norms) & (scales >= torch.finfo(scales.dtype).tiny)
-    if bool(usable.all()):
-        value = scales @ unit_grads
-    else:
-        # 0 x inf is nan: rows that cannot be used are left out, not scaled by zero.
-        value = scales[usable] @ unit_grads[usable]
-    return BoundedSum(value, l2_clip_norm, len(norms), int((norms[usable] > bound).sum()))
+    value = torch.zeros(unit_grads.shape[1], dtype=torch.float64)
+    num_clipped = 0
+    # One by one: a norm that is reduced over several rows at once may be rounded in another way for another number of rows. In float64
+    # neither the square of a float32 nor the sum of many overflows.
+    for row in unit_grads:
+        norm = float(cast("torch.Tensor", torch.linalg.vector_norm(row, dtype=torch.float64)))  # pyright: ignore[reportUnknownMemberType]
+        if not math.isfinite(norm):
+            continue
+        num_clipped += norm > bound
+        value += row.double() * (min(1.0, bound / norm) if norm else 1.0)
+    return BoundedSum(value, l2_clip_norm, len(unit_grads), num_clipped)
 
 
 def empty_sum(num_params: int, *, l2_clip_norm: float) -> BoundedSum:

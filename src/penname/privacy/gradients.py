@@ -1,14 +1,15 @@
-"""Per-unit gradients: two engines with one contract, checked against the slow loop of one row at a time.
+"""Per-unit gradients: two engines with one contract, checked against the slow loop of one record at a time.
 
-Contract. An engine is built on a model whose trainable parameters are the weights of bias-free linear layers, and then
-`row_gradients(compute_losses)` runs `compute_losses`, which returns one loss a row, (B,), where row b's loss depends on row b alone, and
-gives each row's own gradient, (B, P) float32, P in the order of `trainable_parameters(model)`.
+Contract. An engine is built on a model whose trainable parameters are the weights of bias-free linear layers. `unit_gradients(passes, U)` runs
+each pass once forward and once backward and gives one gradient a unit, (U, P) float32: the mean over the unit's own rows, P in the order of
+`trainable_parameters(model)`. A unit's gradient is computed from its own rows alone.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -16,14 +17,26 @@ from torch import nn
 
 from penname.privacy.errors import PrivacyError
 
-ComputeLosses = Callable[[], torch.Tensor]
+
+@dataclass(frozen=True)
+class RowPass:
+    """One forward pass over rows that lie end to end along the token axis. PRIVATE."""
+
+    compute_losses: Callable[[], torch.Tensor]
+    """One loss a row, (B,), where row b's loss depends on row b alone."""
+    row_lengths: Sequence[int]
+    """(B,) tokens of each row; what the layers see beyond them belongs to nobody."""
+    row_units: Sequence[int]
+    """(B,) unit of each row, 0 <= unit < U."""
 
 
 class GradientEngine(Protocol):
     """What the training loop needs of an engine."""
 
-    def row_gradients(self, compute_losses: ComputeLosses) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients (B, P) and losses (B,), one a row. PRIVATE."""
+    @property
+    def num_params(self) -> int: ...
+    def unit_gradients(self, passes: Sequence[RowPass], num_units: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients (U, P), one a unit, and losses, one a row in the order of the passes. All rows of a unit must be in `passes`. PRIVATE."""
         ...
 
 
@@ -32,28 +45,37 @@ def trainable_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
-def average_rows_of_units(row_grads: torch.Tensor, row_units: Sequence[int], num_units: int) -> torch.Tensor:
-    """One gradient a unit: the mean over the unit's own rows, before any clipping.
+def count_rows_of_units(passes: Sequence[RowPass], num_units: int) -> list[int]:
+    """How many rows each unit has: what its gradient is divided by.
 
-    Args:
-      row_grads: (B, P). PRIVATE.
-      row_units: Unit of each row, 0 <= unit < num_units. Every unit's rows must all be here. PRIVATE.
-      num_units: U.
-    Returns:
-      (U, P). PRIVATE.
-    Source: Charles et al. (2024), user-level sampling. https://arxiv.org/abs/2407.07737
+    Raises:
+      PrivacyError: a row belongs to no unit.
     """
-    index = torch.as_tensor(row_units, dtype=torch.long)
-    counts = torch.bincount(index, minlength=num_units).clamp(min=1)
-    if len(row_grads) == num_units and bool((index == torch.arange(num_units)).all()):
-        return row_grads
-    sums = torch.zeros(num_units, row_grads.shape[1], dtype=row_grads.dtype).index_add_(0, index, row_grads)
-    return sums / counts[:, None]
+    counts = [0] * num_units
+    for row_pass in passes:
+        if len(row_pass.row_lengths) != len(row_pass.row_units):
+            raise PrivacyError("gradients: a pass must name one unit a row")
+        for unit in row_pass.row_units:
+            if not 0 <= unit < num_units:
+                raise PrivacyError(f"gradients: a row belongs to unit {unit}, there are {num_units}")
+            counts[unit] += 1
+    return counts
+
+
+def _check_losses(losses: torch.Tensor, row_pass: RowPass) -> None:
+    if losses.shape != (len(row_pass.row_units),):
+        raise PrivacyError(f"gradients: compute_losses must return one loss a row, got the shape {tuple(losses.shape)}")
+
+
+_NOT_REACHED = "gradients: the backward pass did not reach {} as it must, once with every row; the engine cannot bound its gradient"
 
 
 class LoraEngine:
     """One forward and one backward pass; a row's gradient is the product of a layer's input and its output gradient.
 
+    What is held until the clip is (U, P) for the units of the passes. The inputs and output gradients themselves would take more: at LoRA's
+    rank a row's products are smaller than its activations from about twenty tokens on. And clipping after the fact, by scaled activations
+    in one product over all rows, would round the units together.
     Source: Goodfellow (2015), https://arxiv.org/abs/1510.01799, for sequences: the sum over tokens of outer products.
     """
 
@@ -68,47 +90,60 @@ class LoraEngine:
                 raise PrivacyError(f"gradients: {name} is not the weight of a bias-free linear layer; the lora engine cannot bound its gradient")
             self._offsets[layer] = self.num_params
             self.num_params += parameter.numel()
-        self._grads: torch.Tensor | None = None
 
-    def row_gradients(self, compute_losses: ComputeLosses) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients (B, P) and losses (B,), one a row. PRIVATE."""
-        self._grads = None
-        hooks = [layer.register_forward_hook(self._watch) for layer in self._offsets]
+    def unit_gradients(self, passes: Sequence[RowPass], num_units: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients (U, P), one a unit, and losses, one a row in the order of the passes. PRIVATE."""
+        counts = count_rows_of_units(passes, num_units)
+        grads = torch.zeros(num_units, self.num_params)
+        losses = [self._run(row_pass, grads) for row_pass in passes]
+        for unit, count in enumerate(counts):
+            if count > 1:
+                grads[unit] /= count
+        return grads, torch.cat(losses) if losses else torch.zeros(0)
+
+    def _run(self, row_pass: RowPass, grads: torch.Tensor) -> torch.Tensor:
+        reached: set[nn.Linear] = set()
+
+        def watch(layer: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            row_inputs = inputs[0].detach()
+
+            def add_products(output_grad: torch.Tensor) -> None:
+                reached.add(layer)
+                self._add_products(layer, row_inputs, output_grad, row_pass, grads)
+
+            output.register_hook(add_products)  # pyright: ignore[reportUnknownMemberType]
+
+        hooks = [layer.register_forward_hook(watch) for layer in self._offsets]
         try:
-            losses = compute_losses()
-            if losses.ndim != 1:
-                raise PrivacyError(f"gradients: compute_losses must return one loss a row, got the shape {tuple(losses.shape)}")
+            losses = row_pass.compute_losses()
+            _check_losses(losses, row_pass)
             weights = [layer.weight for layer in self._offsets]
             # Only the hooks' products are used; the summed gradients that come back cost little at LoRA's rank.
             torch.autograd.grad(losses.sum(), weights, allow_unused=True)
         finally:
             for hook in hooks:
                 hook.remove()
-        grads, self._grads = self._grads, None
-        if grads is None or len(grads) != len(losses):
-            raise PrivacyError("gradients: the backward pass did not reach the adapters with one row a loss")
-        return grads, losses.detach()
+        if len(reached) != len(self._offsets):
+            raise PrivacyError(_NOT_REACHED.format("every adapted layer"))
+        return losses.detach()
 
-    def _watch(self, layer: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        row_inputs = inputs[0].detach()
-
-        def add_product(output_grad: torch.Tensor) -> None:
-            self._add(layer, row_inputs, output_grad)
-
-        output.register_hook(add_product)  # pyright: ignore[reportUnknownMemberType]
-
-    def _add(self, layer: nn.Linear, row_inputs: torch.Tensor, output_grad: torch.Tensor) -> None:
-        rows = output_grad.shape[0]
-        if self._grads is None:
-            self._grads = torch.zeros(rows, self.num_params)
-        # (B, out, T) @ (B, T, in): the sum over tokens of outer products.
-        product = output_grad.reshape(rows, -1, output_grad.shape[-1]).transpose(1, 2) @ row_inputs.reshape(rows, -1, row_inputs.shape[-1])
-        start = self._offsets[layer]
-        self._grads[:, start : start + product[0].numel()] += product.reshape(rows, -1).float()
+    def _add_products(self, layer: nn.Linear, inputs: torch.Tensor, output_grad: torch.Tensor, row_pass: RowPass, grads: torch.Tensor) -> None:
+        if output_grad.shape[:-1] != inputs.shape[:-1] or output_grad[..., 0].numel() < sum(row_pass.row_lengths):
+            raise PrivacyError(_NOT_REACHED.format("an adapted layer"))
+        tokens_in, tokens_out = inputs.flatten(0, -2), output_grad.flatten(0, -2)
+        begin = self._offsets[layer]
+        end = begin + layer.weight.numel()
+        start = 0
+        for length, unit in zip(row_pass.row_lengths, row_pass.row_units, strict=True):
+            row = slice(start, start + length)
+            # Copies, so that every row's product has the same layout in memory wherever the row lies.
+            product = tokens_out[row].float().T.contiguous() @ tokens_in[row].float().contiguous()
+            grads[unit, begin:end] += product.view(-1)
+            start += length
 
 
 class OpacusEngine:
-    """Opacus' `GradSampleModule` with hooks; its samplers, noise and accountants are not used.
+    """Opacus' `GradSampleModule` with hooks, one row a pass; its samplers, noise and accountants are not used.
 
     Source: Yousefpour et al. (2021), https://arxiv.org/abs/2109.12298
     """
@@ -123,42 +158,66 @@ class OpacusEngine:
         self._module.disable_hooks()
         self.num_params = sum(parameter.numel() for parameter in self._parameters)
 
-    def row_gradients(self, compute_losses: ComputeLosses) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients (B, P) and losses (B,), one a row. PRIVATE."""
+    def unit_gradients(self, passes: Sequence[RowPass], num_units: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients (U, P), one a unit, and losses, one a row in the order of the passes. PRIVATE."""
+        counts = count_rows_of_units(passes, num_units)
+        grads = torch.zeros(num_units, self.num_params)
+        losses: list[torch.Tensor] = []
         self._module.enable_hooks()
         try:
-            losses = compute_losses()
-            if losses.ndim != 1:
-                raise PrivacyError(f"gradients: compute_losses must return one loss a row, got the shape {tuple(losses.shape)}")
-            with warnings.catch_warnings():
-                # The first adapter's input comes from the frozen embedding and needs no gradient; its hook fires all the same.
-                warnings.filterwarnings("ignore", message="Full backward hook is firing")
-                losses.sum().backward()  # pyright: ignore[reportUnknownMemberType]
-            found: list[torch.Tensor | None] = [getattr(parameter, "grad_sample", None) for parameter in self._parameters]
-            samples = [sample for sample in found if sample is not None and len(sample) == len(losses)]
-            if len(samples) != len(found):
-                raise PrivacyError("gradients: the backward pass did not reach the adapters with one row a loss")
-            grads = torch.cat([sample.reshape(len(losses), -1).float() for sample in samples], dim=1)
+            for row_pass in passes:
+                losses.append(self._run(row_pass, grads))
         finally:
             self._module.disable_hooks()
-            for parameter in self._parameters:
-                parameter.grad = None
-                parameter.grad_sample = None  # pyright: ignore[reportAttributeAccessIssue]
-        return grads, losses.detach()
+            self._forget()
+        for unit, count in enumerate(counts):
+            if count > 1:
+                grads[unit] /= count
+        return grads, torch.cat(losses) if losses else torch.zeros(0)
+
+    def _run(self, row_pass: RowPass, grads: torch.Tensor) -> torch.Tensor:
+        if len(row_pass.row_units) != 1:
+            raise PrivacyError("gradients: the engine opacus takes one row a pass; its hooks know rows by the batch axis, not by their place in it")
+        losses = row_pass.compute_losses()
+        _check_losses(losses, row_pass)
+        with warnings.catch_warnings():
+            # The first adapter's input comes from the frozen embedding and needs no gradient; its hook fires all the same.
+            warnings.filterwarnings("ignore", message="Full backward hook is firing")
+            losses.sum().backward()  # pyright: ignore[reportUnknownMemberType]
+        found: list[torch.Tensor | None] = [getattr(parameter, "grad_sample", None) for parameter in self._parameters]
+        samples = [sample for sample in found if sample is not None and len(sample) == 1]
+        if len(samples) != len(found):
+            raise PrivacyError(_NOT_REACHED.format("every adapted layer"))
+        grads[row_pass.row_units[0]] += torch.cat([sample.reshape(-1).float() for sample in samples])
+        self._forget()
+        return losses.detach()
+
+    def _forget(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+            parameter.grad_sample = None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class SummedEngine:
-    """The gradient of the plain sum, for the arm without DP, where nobody's own gradient is needed: one row, (1, P)."""
+    """The gradient of the plain sum over units, for the arm without DP, where nobody's own gradient is needed."""
 
     def __init__(self, model: nn.Module) -> None:
         self._parameters = [parameter for _, parameter in trainable_parameters(model)]
         self.num_params = sum(parameter.numel() for parameter in self._parameters)
 
-    def summed_gradient(self, compute_losses: ComputeLosses, row_weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The gradient of the weighted sum of the rows' losses, (P,), and the losses, (B,). PRIVATE."""
-        losses = compute_losses()
-        grads = torch.autograd.grad((losses * row_weights).sum(), self._parameters)
-        return torch.cat([grad.reshape(-1).float() for grad in grads]), losses.detach()
+    def summed_gradient(self, passes: Sequence[RowPass], num_units: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum over units of the mean over their rows, (P,), and losses, one a row in the order of the passes. PRIVATE."""
+        counts = count_rows_of_units(passes, num_units)
+        total = torch.zeros(self.num_params)
+        losses: list[torch.Tensor] = []
+        for row_pass in passes:
+            row_losses = row_pass.compute_losses()
+            _check_losses(row_losses, row_pass)
+            weights = torch.tensor([1.0 / counts[unit] for unit in row_pass.row_units])
+            grads = torch.autograd.grad((row_losses * weights).sum(), self._parameters)
+            total += torch.cat([grad.reshape(-1).float() for grad in grads])
+            losses.append(row_losses.detach())
+        return total, torch.cat(losses) if losses else torch.zeros(0)
 
 
 GRADIENT_ENGINES: dict[str, type[LoraEngine] | type[OpacusEngine]] = {"lora": LoraEngine, "opacus": OpacusEngine}

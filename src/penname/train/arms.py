@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from penname.privacy.clipping import BoundedSum
-from penname.privacy.gradients import GRADIENT_ENGINES, ComputeLosses, GradientEngine, SummedEngine, average_rows_of_units
+from penname.privacy.gradients import GRADIENT_ENGINES, GradientEngine, RowPass, SummedEngine
 from penname.privacy.mechanism import DpSgd, NonPrivateSum, SumMechanism
 
 
@@ -20,7 +20,7 @@ class TrainingArm(Protocol):
     def mechanism(self) -> SumMechanism: ...
     @property
     def num_params(self) -> int: ...
-    def sum_batch(self, compute_losses: ComputeLosses, row_units: Sequence[int], num_units: int) -> tuple[BoundedSum, torch.Tensor]: ...
+    def sum_batch(self, passes: Sequence[RowPass], num_units: int) -> tuple[BoundedSum, torch.Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class PrivateArm:
         engine = GRADIENT_ENGINES[engine_name](model)
         return cls(mechanism, engine, engine.num_params)
 
-    def sum_batch(self, compute_losses: ComputeLosses, row_units: Sequence[int], num_units: int) -> tuple[BoundedSum, torch.Tensor]:
-        """The clipped sum over a physical batch of whole units, and the rows' losses. PRIVATE."""
-        row_grads, losses = self.engine.row_gradients(compute_losses)
-        return self.mechanism.sum_units(average_rows_of_units(row_grads, row_units, num_units)), losses
+    def sum_batch(self, passes: Sequence[RowPass], num_units: int) -> tuple[BoundedSum, torch.Tensor]:
+        """The clipped sum over whole units, and the rows' losses. PRIVATE."""
+        unit_grads, losses = self.engine.unit_gradients(passes, num_units)
+        return self.mechanism.sum_units(unit_grads), losses
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,7 @@ class NonPrivateArm:
         engine = SummedEngine(model)
         return cls(mechanism, engine, engine.num_params)
 
-    def sum_batch(self, compute_losses: ComputeLosses, row_units: Sequence[int], num_units: int) -> tuple[BoundedSum, torch.Tensor]:
-        """The plain sum over a physical batch of whole units, and the rows' losses. PRIVATE."""
-        index = torch.as_tensor(row_units, dtype=torch.long)
-        row_weights = 1.0 / torch.bincount(index, minlength=num_units)[index]
-        total, losses = self.engine.summed_gradient(compute_losses, row_weights)
+    def sum_batch(self, passes: Sequence[RowPass], num_units: int) -> tuple[BoundedSum, torch.Tensor]:
+        """The plain sum over whole units, and the rows' losses. PRIVATE."""
+        total, losses = self.engine.summed_gradient(passes, num_units)
         return self.mechanism.bound_nothing(total, num_units=num_units), losses

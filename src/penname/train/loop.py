@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,14 @@ from typing import Any
 import torch
 
 from penname.config import TrainConfig
-from penname.model.loss import PaddedBatch, record_losses
-from penname.model.tokenize import TokenizedRecord
-from penname.privacy.clipping import BoundedSum
 from penname.privacy.gradients import trainable_parameters
 from penname.progress import show_progress
 from penname.run_dir import write_rows
 from penname.train.arms import TrainingArm
 from penname.train.checkpoint import load_checkpoint, read_metric_rows, save_checkpoint
+from penname.train.layout import Layout, Unit, count_tokens, sum_units
 
-_CHECKPOINT_EVERY_SECS = 10.0
 _WARMUP_FRAC = 0.1
-
-Unit = list[TokenizedRecord]
-"""All training records of one unit. PRIVATE."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +38,9 @@ def train_arm(
     config: TrainConfig,
     files: ArmFiles,
     *,
+    layout: Layout,
     label: str,
     learning_rate: float,
-    pad_id: int,
     inputs_sha256: str,
     log: Callable[[dict[str, Any]], None],
 ) -> None:
@@ -58,9 +52,9 @@ def train_arm(
       arm: Mechanism and gradient sums.
       config: Batch, steps and physical batch.
       files: Checkpoint and metrics; both PRIVATE.
+      layout: Of records in tensors.
       label: For the progress bar.
       learning_rate: Peak.
-      pad_id: Token that fills up rows; never seen by a real position.
       inputs_sha256: Of data and settings; a checkpoint of others is not used.
       log: Gets each step's figures. PRIVATE.
     """
@@ -74,11 +68,11 @@ def train_arm(
         for step in range(start, num_steps):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * schedule(step, num_steps)
-            row = run_step(model, units, arm, config, optimizer, step=step, pad_id=pad_id)
+            row = run_step(model, units, arm, config, optimizer, layout, step=step)
             metrics.write(json.dumps(row) + "\n")
             metrics.flush()
             log(row)
-            if step + 1 == num_steps or time.monotonic() - saved_at >= _CHECKPOINT_EVERY_SECS:
+            if step + 1 == num_steps or time.monotonic() - saved_at >= config.checkpoint_every_secs:
                 save_checkpoint(files.checkpoint, model, optimizer, step=step + 1, inputs_sha256=inputs_sha256)
                 saved_at = time.monotonic()
             progress.advance(1, f"loss {row['loss']:.3f}" if row["loss"] is not None else "")
@@ -86,25 +80,21 @@ def train_arm(
 
 
 def run_step(
-    model: Any, units: Sequence[Unit], arm: TrainingArm, config: TrainConfig, optimizer: torch.optim.Optimizer, *, step: int, pad_id: int
+    model: Any, units: Sequence[Unit], arm: TrainingArm, config: TrainConfig, optimizer: torch.optim.Optimizer, layout: Layout, *, step: int
 ) -> dict[str, Any]:
     """One step: an empty draw is a step of pure noise, like any other. Returns the step's figures. PRIVATE."""
     began = time.monotonic()
     # From the secret key: a known seed would let one unit's presence shift the masks of the others. A step computed again is the same step.
     torch.manual_seed(arm.mechanism.draw_dropout_seed(step))
     drawn = [units[i] for i in arm.mechanism.draw_units(step, num_units=len(units)) if units[i]]
-    total, losses = arm.mechanism.empty_sum(arm.num_params), []
-    for batch in cut_physical_batches(drawn, max_tokens=config.physical_batch_tokens):
-        part, part_losses = sum_physical_batch(model, batch, arm, pad_id=pad_id)
-        total = total.add_disjoint(part)
-        losses.append(part_losses)
+    total, losses = sum_units(model, drawn, arm, layout)
     # The divisor is the expected batch size, a public constant; the drawn size is private.
     update = arm.mechanism.release(step, total) / config.expected_batch_size
     _set_gradients(model, update)
     optimizer.step()
     optimizer.zero_grad()
     records = [record for unit in drawn for record in unit]
-    mean_loss = float(torch.cat(losses).mean()) if losses else math.nan
+    mean_loss = float(losses.mean()) if len(losses) else math.nan
     return {
         "step": step,
         "loss": mean_loss if math.isfinite(mean_loss) else None,
@@ -114,16 +104,9 @@ def run_step(
         "sum_norm": float(total.value.norm()),
         "update_norm": float(update.norm()) * config.expected_batch_size,
         "learning_rate": optimizer.param_groups[0]["lr"],
-        "tokens": sum(len(record.token_ids) for record in records),
+        "tokens": sum(map(count_tokens, drawn)),
         "secs": round(time.monotonic() - began, 3),
     }
-
-
-def sum_physical_batch(model: Any, batch: Sequence[Unit], arm: TrainingArm, *, pad_id: int) -> tuple[BoundedSum, torch.Tensor]:
-    """The arm's sum over one physical batch of whole units, and the rows' losses. PRIVATE."""
-    row_units = [index for index, unit in enumerate(batch) for _ in unit]
-    padded = PaddedBatch.from_records([record for unit in batch for record in unit], pad_id=pad_id)
-    return arm.sum_batch(lambda: record_losses(model, padded), row_units, len(batch))
 
 
 def _set_gradients(model: Any, flat: torch.Tensor) -> None:
@@ -131,30 +114,6 @@ def _set_gradients(model: Any, flat: torch.Tensor) -> None:
     for _, parameter in trainable_parameters(model):
         parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)
         start += parameter.numel()
-
-
-def cut_physical_batches(units: Sequence[Unit], *, max_tokens: int) -> Iterator[list[Unit]]:
-    """Cuts a Poisson draw into batches of whole units of similar length; changes speed and memory, not the sum.
-
-    Args:
-      units: The drawn units. PRIVATE.
-      max_tokens: Bound on rows x longest row. A single unit that is larger makes a batch of its own.
-    """
-    batch: list[Unit] = []
-    num_rows = longest = 0
-    for unit in sorted(units, key=_longest):
-        # Ascending, so the newcomer is the longest.
-        if batch and (num_rows + len(unit)) * max(longest, _longest(unit)) > max_tokens:
-            yield batch
-            batch, num_rows = [], 0
-        batch.append(unit)
-        num_rows, longest = num_rows + len(unit), _longest(unit)
-    if batch:
-        yield batch
-
-
-def _longest(unit: Unit) -> int:
-    return max(len(record.token_ids) for record in unit)
 
 
 def schedule(step: int, num_steps: int) -> float:

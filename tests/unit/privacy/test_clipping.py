@@ -1,20 +1,20 @@
 import pytest
 import torch
 
-from penname.privacy.clipping import clip_and_sum, empty_sum
+from penname.privacy.clipping import BoundedSum, clip_and_sum, empty_sum
 from penname.privacy.errors import PrivacyError
 
 
 def test_the_example_of_the_docstring():
     total = clip_and_sum(torch.tensor([[3.0, 4.0]]), l2_clip_norm=1.0)
-    torch.testing.assert_close(total.value, torch.tensor([0.6, 0.8]), rtol=2e-5, atol=0)
+    torch.testing.assert_close(total.value, torch.tensor([0.6, 0.8]).double(), rtol=2e-5, atol=0)
     assert (total.l2_sensitivity, total.num_units, total.num_clipped) == (1.0, 1, 1)
 
 
 def test_it_is_a_sum_and_short_gradients_stay_as_they_are():
     grads = torch.tensor([[0.1, 0.0], [0.0, 0.2], [3.0, 0.0]])
     total = clip_and_sum(grads, l2_clip_norm=1.0)
-    torch.testing.assert_close(total.value, torch.tensor([1.1, 0.2]), rtol=2e-5, atol=0)
+    torch.testing.assert_close(total.value, torch.tensor([1.1, 0.2]).double(), rtol=2e-5, atol=0)
     assert (total.num_units, total.num_clipped) == (3, 1)
 
 
@@ -22,14 +22,35 @@ def test_it_is_a_sum_and_short_gradients_stay_as_they_are():
 def test_a_unit_that_is_not_finite_contributes_zero(bad):
     total = clip_and_sum(torch.tensor([[bad, 1.0], [0.5, 0.0], [2.0, bad]]), l2_clip_norm=1.0)
     assert total.value.tolist() == [0.5, 0.0]
-    assert total.num_units == 3
+    assert (total.num_units, total.num_clipped) == (3, 0)
 
 
-def test_a_unit_whose_scale_would_be_subnormal_contributes_zero():
-    # The scale, 5.3e-45, would be rounded to 5.6e-45, for float32 has no finer steps there: the product would be 5 % too long.
-    grads = torch.full((1, 100), 3.0e38)
-    total = clip_and_sum(grads, l2_clip_norm=1.6e-5)
-    assert float(total.value.double().norm()) <= 1.6e-5
+def test_the_longest_gradient_that_float32_can_hold_is_clipped_and_not_lost():
+    """Its norm is no float32, and the scale that shortens it no normal float32; neither is computed in that precision."""
+    total = clip_and_sum(torch.full((1, 100), 3.0e38), l2_clip_norm=1.6e-5)
+    assert 1.6e-5 * (1 - 2e-5) <= float(total.value.norm()) <= 1.6e-5
+
+
+def test_the_sum_is_not_rounded_to_float32():
+    grads = torch.tensor([[1.0], [2.0**-30], [-1.0]])
+    assert clip_and_sum(grads, l2_clip_norm=2.0).value.tolist() == [2.0**-30]
+
+
+def test_what_a_unit_adds_does_not_depend_on_the_others():
+    grads = torch.randn(9, 1000, generator=torch.Generator().manual_seed(3))
+    alone = [clip_and_sum(grads[i : i + 1], l2_clip_norm=0.3).value for i in range(9)]
+    for rows in ([0, 1, 2], [8, 2, 5, 1], range(9)):
+        total = torch.zeros(1000, dtype=torch.float64)
+        for i in rows:
+            total += alone[i]
+        assert torch.equal(clip_and_sum(grads[list(rows)], l2_clip_norm=0.3).value, total)
+
+
+def test_more_units_than_the_rounding_of_a_sum_covers_are_refused():
+    many = BoundedSum(torch.zeros(1, dtype=torch.float64), 1.0, 199_999, 0)
+    assert many.add_disjoint(clip_and_sum(torch.ones(1, 1), l2_clip_norm=1.0)).num_units == 200_000
+    with pytest.raises(PrivacyError, match=r"200,001 units in one sum"):
+        many.add_disjoint(clip_and_sum(torch.ones(2, 1), l2_clip_norm=1.0))
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, float("nan"), float("inf")])
@@ -38,7 +59,7 @@ def test_a_bound_that_is_none_is_refused(bound):
         clip_and_sum(torch.ones(1, 2), l2_clip_norm=bound)
 
 
-@pytest.mark.parametrize("grads", [torch.ones(2, 3, dtype=torch.bfloat16), torch.ones(2, 3, dtype=torch.float16), torch.ones(3), torch.ones(2, 3, 4)])
+@pytest.mark.parametrize("grads", [torch.ones(2, 3, dtype=torch.bfloat16), torch.ones(2, 3, dtype=torch.float64), torch.ones(3), torch.ones(2, 3, 4)])
 def test_gradients_that_cannot_be_bounded_are_refused(grads):
     with pytest.raises(PrivacyError, match="unit_grads"):
         clip_and_sum(grads, l2_clip_norm=1.0)

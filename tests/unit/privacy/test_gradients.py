@@ -1,11 +1,35 @@
+"""The mean over a unit's rows, with gradients of our choice: a layer without inputs of its own, whose rows' losses name their gradients."""
+
 import pytest
 import torch
 
-from penname.privacy.gradients import average_rows_of_units
+from penname.privacy.errors import PrivacyError
+from penname.privacy.gradients import LoraEngine, RowPass, SummedEngine, count_rows_of_units
 
 GRADS = torch.arange(12.0).reshape(4, 3)
 
 
+def make_passes(layer, grads, row_units, *, rows_a_pass):
+    """Row b of two tokens: its loss is grads[b] . W x, and x is 1 on its first token and 0 on the second."""
+
+    def make(start):
+        part = grads[start : start + rows_a_pass]
+
+        def compute_losses():
+            inputs = torch.tensor([[1.0], [0.0]]).repeat(len(part), 1)[None]
+            return (layer(inputs)[0, ::2] * part).sum(1)
+
+        return RowPass(compute_losses, [2] * len(part), row_units[start : start + rows_a_pass])
+
+    return [make(start) for start in range(0, len(grads), rows_a_pass)]
+
+
+def unit_gradients(grads, row_units, num_units, *, rows_a_pass=10):
+    layer = torch.nn.Linear(1, grads.shape[1], bias=False)
+    return LoraEngine(layer).unit_gradients(make_passes(layer, grads, row_units, rows_a_pass=rows_a_pass), num_units)[0]
+
+
+@pytest.mark.parametrize("rows_a_pass", [1, 3, 10])
 @pytest.mark.parametrize(
     ("row_units", "num_units", "expected"),
     [
@@ -16,17 +40,29 @@ GRADS = torch.arange(12.0).reshape(4, 3)
         ([0, 0, 2, 2], 4, torch.stack([GRADS[:2].mean(0), torch.zeros(3), GRADS[2:].mean(0), torch.zeros(3)])),
     ],
 )
-def test_a_units_gradient_is_the_mean_over_its_rows(row_units, num_units, expected):
-    torch.testing.assert_close(average_rows_of_units(GRADS, row_units, num_units), expected)
+def test_a_units_gradient_is_the_mean_over_its_rows(row_units, num_units, expected, rows_a_pass):
+    torch.testing.assert_close(unit_gradients(GRADS, row_units, num_units, rows_a_pass=rows_a_pass), expected)
+    layer = torch.nn.Linear(1, 3, bias=False)
+    summed, _ = SummedEngine(layer).summed_gradient(make_passes(layer, GRADS, row_units, rows_a_pass=rows_a_pass), num_units)
+    torch.testing.assert_close(summed, expected.sum(0))
 
 
 def test_no_rows_give_no_gradient():
-    assert average_rows_of_units(torch.zeros(0, 3), [], 2).tolist() == [[0.0] * 3] * 2
+    layer = torch.nn.Linear(1, 3, bias=False)
+    grads, losses = LoraEngine(layer).unit_gradients([], 2)
+    assert grads.tolist() == [[0.0] * 3] * 2
+    assert losses.shape == (0,)
 
 
 def test_a_row_that_is_not_finite_stays_with_its_unit():
     grads = GRADS.clone()
     grads[1, 0] = float("inf")
-    means = average_rows_of_units(grads, [0, 0, 1, 1], 2)
+    means = unit_gradients(grads, [0, 0, 1, 1], 2)
     assert not torch.isfinite(means[0]).all()
     torch.testing.assert_close(means[1], GRADS[2:].mean(0))
+
+
+@pytest.mark.parametrize(("row_units", "num_units"), [([2], 2), ([-1], 2), ([0, 0], 1)])
+def test_a_row_of_nobody_is_refused(row_units, num_units):
+    with pytest.raises(PrivacyError, match="gradients"):
+        count_rows_of_units([RowPass(lambda: torch.zeros(1), [2], row_units)], num_units)

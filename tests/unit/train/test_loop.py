@@ -8,16 +8,18 @@ import torch
 
 from penname.config import ModelConfig, TrainConfig
 from penname.model.adapter import adapter_weights, attach_adapter
+from penname.model.packing import enable_packing
 from penname.model.tokenize import TokenizedRecord
 from penname.privacy.gradients import trainable_parameters
 from penname.privacy.keystream import Keystream
 from penname.privacy.mechanism import DpSgd, NonPrivateSum
-from penname.train import loop
 from penname.train.arms import NonPrivateArm, PrivateArm
-from penname.train.loop import ArmFiles, cut_physical_batches, run_step, schedule, train_arm
-from tests.conftest import make_tiny_llama
+from penname.train.layout import Layout
+from penname.train.loop import ArmFiles, run_step, schedule, train_arm
+from tests.conftest import charged, make_tiny_llama
 
-CONFIG = TrainConfig(expected_batch_size=4, physical_batch_tokens=64, num_steps=6, seed=3)
+CONFIG = TrainConfig(expected_batch_size=4, num_steps=6, seed=3)
+PACKED, ALONE = Layout(64, 2), Layout(None, 2)
 
 
 def make_units(num=12, *, max_records=3):
@@ -37,17 +39,19 @@ UNITS = make_units()
 
 
 def make_arm(kind="with_dp", *, sampling_prob=0.4, noise_multiplier=0.7, num_steps=6, dropout=0.0):
-    model = attach_adapter(make_tiny_llama().requires_grad_(False), ModelConfig(lora_rank=2, lora_dropout=dropout), seed=1)
+    base = make_tiny_llama().requires_grad_(False)
+    assert enable_packing(base, max_tokens=64)
+    model = attach_adapter(base, ModelConfig(lora_rank=2, lora_dropout=dropout), seed=1)
     keystream = Keystream.from_seed(5)
     if kind == "with_dp":
-        return model, PrivateArm.build(model, DpSgd(noise_multiplier, sampling_prob, num_steps, 1.0, keystream), engine_name="lora")
+        return model, PrivateArm.build(model, charged(DpSgd(noise_multiplier, sampling_prob, num_steps, 1.0, keystream)), engine_name="lora")
     return model, NonPrivateArm.build(model, NonPrivateSum(sampling_prob, num_steps, keystream))
 
 
 def train(model, arm, folder, *, config=CONFIG, units=UNITS, log=lambda row: None, key="k"):
     files = ArmFiles(folder / "checkpoint" / "state.safetensors", folder / "metrics.jsonl")
     folder.mkdir(exist_ok=True)
-    train_arm(model, units, arm, config, files, label="train", learning_rate=1e-2, pad_id=2, inputs_sha256=key, log=log)
+    train_arm(model, units, arm, config, files, layout=PACKED, label="train", learning_rate=1e-2, inputs_sha256=key, log=log)
     rows = [json.loads(line) for line in files.metrics.read_text().splitlines()]
     return adapter_weights(model), [{name: value for name, value in row.items() if name != "secs"} for row in rows]
 
@@ -60,39 +64,18 @@ def assert_equal(first, second):
 # --- physical batches -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("max_tokens", [1, 20, 64, 200, 10_000])
-def test_physical_batches_hold_every_unit_once_and_stay_within_the_budget(max_tokens):
-    units = make_units(40)
-    batches = list(cut_physical_batches(units, max_tokens=max_tokens))
-    assert sorted(id(unit) for batch in batches for unit in batch) == sorted(map(id, units))
-    for batch in batches:
-        rows = [len(record.token_ids) for unit in batch for record in unit]
-        assert len(batch) == 1 or len(rows) * max(rows) <= max_tokens
-
-
-def test_a_unit_above_the_budget_is_alone_and_not_cut():
-    large = [TokenizedRecord([5] * 30, 3)] * 4
-    batches = list(cut_physical_batches([[TokenizedRecord([5] * 6, 3)], large, [TokenizedRecord([5] * 6, 3)]], max_tokens=50))
-    assert [len(batch) for batch in batches] == [2, 1]
-    assert batches[1][0] is large
-
-
-def test_no_units_make_no_batch():
-    assert list(cut_physical_batches([], max_tokens=10)) == []
-
-
 @pytest.mark.parametrize("kind", ["with_dp", "no_dp"])
 def test_the_cut_into_physical_batches_changes_nothing_but_rounding(tmp_path, kind):
     results = []
-    for max_tokens in (8, 100_000):
+    for layout in (Layout(8, 2), Layout(2000, 2), ALONE):
         model, arm = make_arm(kind)
-        config = CONFIG.model_copy(update={"physical_batch_tokens": max_tokens})
         optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
-        row = run_step(model, UNITS, arm, config, optimizer, step=0, pad_id=2)
+        row = run_step(model, UNITS, arm, CONFIG, optimizer, layout, step=0)
         assert row["num_units"] > 1
         results.append(adapter_weights(model))
     for name in results[0]:
         torch.testing.assert_close(results[0][name], results[1][name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(results[0][name], results[2][name], rtol=1e-4, atol=1e-6)
 
 
 # --- a step -----------------------------------------------------------------------------------------------------------
@@ -102,7 +85,7 @@ def test_an_empty_draw_takes_a_step_of_pure_noise():
     model, arm = make_arm(sampling_prob=1e-9)
     before = adapter_weights(model)
     optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
-    row = run_step(model, UNITS, arm, CONFIG, optimizer, step=2, pad_id=2)
+    row = run_step(model, UNITS, arm, CONFIG, optimizer, PACKED, step=2)
     assert (row["num_units"], row["num_records"], row["loss"], row["clipped_frac"], row["sum_norm"]) == (0, 0, None, None, 0.0)
     noise = arm.mechanism.release(2, arm.mechanism.empty_sum(arm.num_params))
     after = adapter_weights(model)
@@ -117,7 +100,7 @@ def test_the_divisor_is_the_expected_size_and_not_the_drawn_one():
         model, arm = make_arm("no_dp")
         before = adapter_weights(model)
         optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
-        run_step(model, UNITS, arm, CONFIG.model_copy(update={"expected_batch_size": size}), optimizer, step=0, pad_id=2)
+        run_step(model, UNITS, arm, CONFIG.model_copy(update={"expected_batch_size": size}), optimizer, PACKED, step=0)
         after = adapter_weights(model)
         moved.append(torch.cat([(before[name] - after[name]).reshape(-1) for name in before]))
     torch.testing.assert_close(moved[0], 2 * moved[1], rtol=1e-3, atol=1e-6)
@@ -127,14 +110,14 @@ def test_the_divisor_is_the_expected_size_and_not_the_drawn_one():
 def test_a_unit_without_a_record_that_fits_stays_in_the_draw_and_adds_nothing():
     model, arm = make_arm(sampling_prob=1.0)
     optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
-    row = run_step(model, [[], *UNITS[:3], []], arm, CONFIG, optimizer, step=0, pad_id=2)
+    row = run_step(model, [[], *UNITS[:3], []], arm, CONFIG, optimizer, PACKED, step=0)
     assert row["num_units"] == 3
 
 
 def test_the_sum_of_a_private_step_is_bounded_by_its_units():
     model, arm = make_arm(sampling_prob=1.0)
     optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
-    row = run_step(model, UNITS, arm, CONFIG, optimizer, step=0, pad_id=2)
+    row = run_step(model, UNITS, arm, CONFIG, optimizer, PACKED, step=0)
     assert row["num_units"] == len(UNITS)
     assert row["sum_norm"] <= len(UNITS)
     assert 0 <= row["clipped_frac"] <= 1
@@ -149,8 +132,8 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("kind", ["with_dp", "no_dp"])
 @pytest.mark.parametrize("every_secs", [0.0, 1e9], ids=["checkpoint each step", "no checkpoint"])
-def test_a_run_that_is_killed_twice_ends_with_the_same_bits(tmp_path, monkeypatch, kind, every_secs):
-    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY_SECS", every_secs)
+def test_a_run_that_is_killed_twice_ends_with_the_same_bits(tmp_path, kind, every_secs):
+    config = CONFIG.model_copy(update={"checkpoint_every_secs": every_secs})
     model, arm = make_arm(kind, dropout=0.1)
     expected, expected_rows = train(model, arm, tmp_path / "whole")
     assert [row["step"] for row in expected_rows] == list(range(6))
@@ -162,10 +145,10 @@ def test_a_run_that_is_killed_twice_ends_with_the_same_bits(tmp_path, monkeypatc
 
         model, arm = make_arm(kind, dropout=0.1)
         with pytest.raises(Killed):
-            train(model, arm, tmp_path / "cut", log=crash)
+            train(model, arm, tmp_path / "cut", config=config, log=crash)
     seen = []
     model, arm = make_arm(kind, dropout=0.1)
-    weights, rows = train(model, arm, tmp_path / "cut", log=lambda row: seen.append(row["step"]))
+    weights, rows = train(model, arm, tmp_path / "cut", config=config, log=lambda row: seen.append(row["step"]))
     assert_equal(weights, expected)
     assert rows == expected_rows
     assert seen == ([4, 5] if every_secs == 0.0 else list(range(6)))

@@ -1,0 +1,119 @@
+"""How the records of a Poisson draw are laid into tensors: in tiles of one size, or each record by itself.
+
+In both ways what a unit adds to the sum is computed in shapes that no other unit moves, so it is the same bits beside any others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from penname.config import TrainConfig
+from penname.errors import ModelError
+from penname.model.loss import record_losses
+from penname.model.packing import PackedRows, enable_packing
+from penname.model.tokenize import TokenizedRecord
+from penname.privacy.clipping import BoundedSum
+from penname.privacy.gradients import RowPass
+from penname.train.arms import TrainingArm
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Unit = list[TokenizedRecord]
+"""All training records of one unit. PRIVATE."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How records are laid into tensors. Public; it changes speed, memory and rounding, and never what one unit adds beside others."""
+
+    tile_tokens: int | None
+    """Every forward pass has this many tokens (or a multiple, for a larger unit); None: every record has a pass of its own."""
+    pad_id: int
+    """Token of the filling."""
+
+    def lay_out(self, model: Any, batch: Sequence[Unit]) -> list[RowPass]:
+        """The passes of a physical batch of whole units. PRIVATE."""
+        owned = [(record, index) for index, unit in enumerate(batch) for record in unit]
+        if self.tile_tokens is None:
+            return [_pass(model, PackedRows.alone(record), [index]) for record, index in owned]
+        num_tokens = self.tile_tokens * math.ceil(sum(map(count_tokens, batch)) / self.tile_tokens)
+        rows = PackedRows.pack([record for record, _ in owned], num_tokens=num_tokens, pad_id=self.pad_id)
+        return [_pass(model, rows, [index for _, index in owned])]
+
+    def cut(self, units: Sequence[Unit]) -> list[list[Unit]]:
+        """Cuts a Poisson draw into physical batches of whole units, the longest first, each into the first batch with room.
+
+        Args:
+          units: The drawn units, none without records. PRIVATE.
+        """
+        if self.tile_tokens is None:
+            return [[unit] for unit in units]
+        batches: list[list[Unit]] = []
+        rooms: list[int] = []
+        for unit in sorted(units, key=count_tokens, reverse=True):
+            size = count_tokens(unit)
+            place = next((i for i, room in enumerate(rooms) if size <= room), None)
+            if place is None:
+                place = len(batches)
+                batches.append([])
+                # A unit larger than a tile is alone in its own, whose size no other unit moves.
+                rooms.append(max(self.tile_tokens, size))
+            batches[place].append(unit)
+            rooms[place] -= size
+        return batches
+
+
+def count_tokens(unit: Unit) -> int:
+    """Tokens of all records of a unit. PRIVATE."""
+    return sum(len(record.token_ids) for record in unit)
+
+
+def choose_layout(model: PreTrainedModel, config: TrainConfig, *, pad_id: int) -> Layout:
+    """The layout that the config asks for, or the faster one that the model can have.
+
+    Args:
+      model: The base model, without an adapter; packed rows change its attention function.
+      config: `layout`, `physical_batch_tokens`, `gradients`.
+      pad_id: Token of the filling.
+    Raises:
+      ModelError: packed rows are asked for, and this model or engine cannot have them.
+    """
+    alone = Layout(None, pad_id)
+    if config.layout == "alone" or (config.layout == "auto" and config.gradients == "opacus"):
+        return alone
+    if config.gradients == "opacus":
+        raise ModelError("train.layout: the engine opacus takes one record at a time; set train.layout=alone or train.gradients=lora")
+    if enable_packing(model, max_tokens=config.max_record_tokens):
+        return Layout(config.physical_batch_tokens, pad_id)
+    if config.layout == "packed":
+        raise ModelError("train.layout: this model does not give packed records what each gets alone; set train.layout=alone")
+    return alone
+
+
+def sum_units(model: Any, units: Sequence[Unit], arm: TrainingArm, layout: Layout) -> tuple[BoundedSum, torch.Tensor]:
+    """The arm's sum over all drawn units, in as many physical batches as it takes, and the records' losses in the order of the batches.
+
+    Args:
+      model: With adapters.
+      units: A Poisson draw, none without records; may be empty. PRIVATE.
+      arm: How a physical batch is summed.
+      layout: Of records in tensors.
+    Returns:
+      What the step's noise is added to, once; and one loss a record. PRIVATE.
+    """
+    total, losses = arm.mechanism.empty_sum(arm.num_params), [torch.zeros(0)]
+    for batch in layout.cut(units):
+        part, part_losses = arm.sum_batch(layout.lay_out(model, batch), len(batch))
+        total = total.add_disjoint(part)
+        losses.append(part_losses)
+    return total, torch.cat(losses)
+
+
+def _pass(model: Any, rows: PackedRows, row_units: list[int]) -> RowPass:
+    return RowPass(lambda: record_losses(model, rows), rows.row_lengths, row_units)

@@ -1,0 +1,74 @@
+"""Where records go: every unit once, whole, in tiles of one size; and the layout that a model can have."""
+
+import math
+
+import pytest
+import torch
+
+from penname.config import TrainConfig
+from penname.errors import ModelError
+from penname.model.tokenize import TokenizedRecord
+from penname.train.layout import Layout, choose_layout, count_tokens
+from tests.conftest import make_tiny_llama
+
+
+def make_units(*lengths):
+    return [[TokenizedRecord([5] * n, 2) for n in unit] for unit in lengths]
+
+
+def make_many(num):
+    generator = torch.Generator().manual_seed(0)
+    return make_units(*([int(torch.randint(4, 40, (1,), generator=generator)) for _ in range(1 + i % 3)] for i in range(num)))
+
+
+@pytest.mark.parametrize("tile_tokens", [8, 64, 200, 10_000, None])
+def test_every_unit_is_in_one_batch_and_a_batch_fits_its_tile(tile_tokens):
+    units, layout = make_many(50), Layout(tile_tokens, 0)
+    batches = layout.cut(units)
+    assert sorted(id(unit) for batch in batches for unit in batch) == sorted(map(id, units))
+    for batch in batches:
+        assert len(batch) == 1 or (tile_tokens is not None and sum(map(count_tokens, batch)) <= tile_tokens)
+
+
+def test_tiles_are_filled_well():
+    """Of records of ordinary lengths no more is wasted than the rest of the last tile."""
+    units = make_many(400)
+    assert len(Layout(512, 0).cut(units)) == math.ceil(sum(map(count_tokens, units)) / 512)
+
+
+def test_all_passes_have_the_size_of_the_tile_or_of_their_own_unit_alone():
+    layout = Layout(64, 0)
+    sizes = []
+    for batch in layout.cut(make_units([30], [20, 10], [50, 50], [5])):
+        (row_pass,) = layout.lay_out(None, batch)
+        sizes.append((len(batch), sum(row_pass.row_lengths)))
+    # 100 tokens of one unit need two tiles; nobody else moves in, though there is room.
+    assert sizes == [(1, 100), (2, 60), (1, 5)]
+
+
+def test_records_alone_have_a_pass_each_and_keep_their_unit():
+    passes = Layout(None, 0).lay_out(None, make_units([3, 4], [5]))
+    assert [(row_pass.row_lengths, row_pass.row_units) for row_pass in passes] == [((3,), [0]), ((4,), [0]), ((5,), [1])]
+
+
+def test_no_units_make_no_batch():
+    assert Layout(10, 0).cut([]) == Layout(None, 0).cut([]) == []
+
+
+def choose(**settings):
+    return choose_layout(make_tiny_llama(), TrainConfig(**settings), pad_id=7)
+
+
+def test_the_layout_follows_model_engine_and_wish():
+    assert choose(physical_batch_tokens=99) == Layout(99, 7)
+    assert choose(layout="packed", physical_batch_tokens=99) == Layout(99, 7)
+    assert choose(layout="alone") == choose(gradients="opacus") == Layout(None, 7)
+    with pytest.raises(ModelError, match=r"train\.layout.*opacus takes one record at a time"):
+        choose(layout="packed", gradients="opacus")
+
+
+def test_a_model_that_cannot_be_packed_is_computed_alone_or_refused(monkeypatch):
+    monkeypatch.setattr("penname.train.layout.enable_packing", lambda model, *, max_tokens: False)
+    assert choose() == Layout(None, 7)
+    with pytest.raises(ModelError, match=r"train\.layout: this model does not"):
+        choose(layout="packed")
