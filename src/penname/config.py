@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from penname.errors import UsageError
 from penname.schemas import Arm
@@ -48,6 +48,8 @@ class DataConfig(_Section):
     """For `table` without a catalogue: true declares that the product titles in the table are public knowledge. It is written into the certificate."""
     max_malformed_frac: float = Field(default=0.01, ge=0, le=1)
     """The run stops when more than this share of the rows cannot be read (cut lines, a rating that is no number, ...)."""
+    drop_rows_without_id: bool = False
+    """Where the unit is a user or a value of a column: false stops the run when a row has no such id; true leaves these rows out and counts them."""
     sample_num_reviews: int = Field(default=6000, ge=1)
     """For `sample`: how many reviews to write."""
     sample_seed: int = Field(default=1, ge=0)
@@ -104,7 +106,7 @@ class RecordsConfig(_Section):
     test_frac: float = Field(default=0.15, gt=0, lt=1)
     """Share of units kept for the utility test."""
     max_records_per_user: int = Field(default=2, ge=1)
-    """Contribution bound: of a user with more reviews, this many are drawn at random."""
+    """Contribution bound: of a unit (a user, or a value of privacy.unit_column) with more reviews, this many are drawn at random. A record has one."""
     keep_frac: float = Field(default=1.0, gt=0, le=1)
     """Share of units that take part at all; each is kept or not by its own keyed hash, so that one unit never moves another."""
     seed: int = Field(default=1, ge=0)
@@ -182,14 +184,50 @@ class PrivacyConfig(_Section):
     """Promised for everything that the run releases together; smaller is more private and noisier."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
     """Must be at most N^-1.1 for N units in the training split; the run stops before anything is charged when it is not."""
-    unit: Literal["auto", "user", "record"] = "auto"
-    """Who is protected. auto: the user where the data has user ids, else the record, and the report says which."""
+    unit: Literal["auto", "user", "record", "column"] = "auto"
+    """Who is protected. auto: the user where the data has user ids, else the record, and the report says which. column: each value of unit_column."""
+    unit_column: str | None = Field(default=None, validate_default=True)
+    """For unit=column: the column (or JSON key) of data.reviews, as the file spells it, whose values are the units: a household, a shop, a patient."""
+    ledger: str | None = None
+    """File of the data set's ledger, shared by all runs on this data: its budget is the data set's. Made by the first run, with a key and a lock
+    beside it. A relative path counts from the config file's folder. None: this run is accounted alone."""
+    ledger_epsilon: float | None = Field(default=None, gt=0, le=1000)
+    """The data set's whole budget, at privacy.delta. Needed to begin privacy.ledger; it cannot change afterwards and may then be left out."""
     l2_clip_norm: float = Field(default=0.1, gt=0)
     """Bound on one unit's gradient."""
     marginals_frac: float = Field(default=0.1, gt=0, lt=1)
     """Share of target_epsilon for the DP histogram of rating x category and the DP count of units."""
     noise_seed: int | None = Field(default=None, ge=0)
     """None: keys from the operating system. A seed makes sampling and noise repeatable for tests, and the run not RELEASABLE."""
+
+    @field_validator("unit_column")
+    @classmethod
+    def _check_unit_column(cls, value: str | None, info: ValidationInfo) -> str | None:
+        unit = info.data.get("unit")
+        if unit is None:
+            return value  # its own error says so
+        if unit == "column" and value is None:
+            raise ValueError("privacy.unit=column needs the name of a column of data.reviews here")
+        if unit != "column" and value is not None:
+            raise ValueError(f"goes with privacy.unit=column only, and privacy.unit is {unit}; set privacy.unit=column, or remove it")
+        # The name stands in the certificate and in one-line messages.
+        if value is not None and (not value.strip() or not value.isprintable()):
+            raise ValueError(f"{value!r} is no name of a column")
+        return value
+
+    @field_validator("ledger_epsilon")
+    @classmethod
+    def _check_ledger_epsilon(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("ledger") is None:
+            raise ValueError("is the budget of privacy.ledger; name that file too")
+        return value
+
+    @field_validator("ledger")
+    @classmethod
+    def _check_ledger(cls, value: str | None) -> str | None:
+        if value is not None and (not value.strip() or not value.isprintable()):
+            raise ValueError("needs the path of a file")
+        return value
 
 
 class TrainConfig(_Section):
@@ -209,8 +247,13 @@ class TrainConfig(_Section):
     """Which engine computes per-unit gradients. Both give the same numbers."""
     max_record_tokens: int = Field(default=224, ge=8)
     """A public constant: longer records are cut here (and get no end-of-text token)."""
-    physical_batch_tokens: int = Field(default=2048, ge=8)
-    """Tokens that are computed at once; changes speed and memory, not the result."""
+    layout: Literal["auto", "packed", "alone"] = "auto"
+    """packed: records laid end to end in tensors of one size; alone: one record at a time, slower, for any model. auto: packed where model and
+    engine can. In both, what a unit adds does not depend on the others, bit for bit."""
+    physical_batch_tokens: int = Field(default=512, ge=8)
+    """Size of the packed tensors, in tokens; changes speed and memory, and the result by no more than rounding."""
+    checkpoint_every_secs: float = Field(default=10.0, ge=0)
+    """Seconds between checkpoints at the least, so a killed run loses little more; 0: after every step. Changes speed, not the result."""
     seed: int = Field(default=1, ge=0)
     """Initial adapter weights. Sampling, noise and dropout come from the key of the run instead."""
 
@@ -385,4 +428,6 @@ def _resolve_paths(config: Config, base: Path, overrides: list[str]) -> Config:
 
     data = config.data
     data = data.model_copy(update={key: resolve("data", key, getattr(data, key)) for key in ("reviews", "catalogue")})
-    return config.model_copy(update={"data": data})
+    privacy = config.privacy
+    privacy = privacy.model_copy(update={"ledger": resolve("privacy", "ledger", privacy.ledger)})
+    return config.model_copy(update={"data": data, "privacy": privacy})

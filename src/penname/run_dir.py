@@ -22,7 +22,7 @@ from penname.errors import RunDirError
 from penname.schemas import Visibility
 
 MANIFEST = "run.json"
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 
 
 @dataclass(frozen=True)

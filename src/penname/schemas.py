@@ -24,7 +24,9 @@ class Review:
     source: str
     """File name and line, `Cell_Phones.jsonl:17`, for error messages and rejects."""
     user_id: str | None
-    """Who wrote it; None where the data has no user id."""
+    """Who wrote it; None where the data, or this row, has no user id."""
+    unit_id: str | None
+    """Its value of `privacy.unit_column`; None where no column is the unit."""
     rating: int
     """1 to 5."""
     title: str
@@ -35,6 +37,18 @@ class Review:
     """Key into the catalogue; empty where there is none."""
     product_title: str
     """From the catalogue, or a column of the table; empty where there is none."""
+
+    def content(self) -> str:
+        """All of it but `source` as one text: equal for two reviews if and only if they are copies of each other. PRIVATE.
+
+        Ids and duplicates are decided by this. Were a field left out, dropping a row could rename or bring back another that differs in it,
+        and the row of one unit would then decide over that of another.
+        """
+        ids = (self.user_id or "", self.unit_id or "")
+        parts = (*ids, str(self.rating), self.category, self.product_id, self.product_title, self.title, self.text)
+        # The lengths keep ("a", "bc") and ("ab", "c") apart.
+        lengths = ",".join(str(len(part)) for part in parts)
+        return "".join((lengths, ":", *parts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,84 +1,169 @@
-"""Taking one unit away changes nothing for the others: neither their split, nor which of their records are chosen."""
+"""Taking one unit away changes nothing for the others: neither which of their rows are kept, nor their split, nor which records are chosen."""
+
+import csv
+import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from penname.config import RecordsConfig
+from penname.config import Config, RecordsConfig
 from penname.ingest.duplicates import DuplicateFilter
-from penname.privacy.unit import bound_contributions, group_by_unit
-from penname.records.records import _name_records
-from penname.records.split import split_by_unit
+from penname.ingest.ingest import run_ingest
+from penname.records.records import run_records
+from penname.records.split import SPLITS, split_reviews
+from penname.run_dir import RunDir, read_rows
 from penname.schemas import Review
 
 CONFIG = RecordsConfig(max_records_per_user=2, keep_frac=0.8)
+PEOPLE = ["ann", "bob", "cat", "dan"]
+HOMES = ["h1", "h2", "h3"]
+UNIT_FIELD = {"user": "user_id", "column": "unit_id"}
 
 
-def make_review(user_id, text, rating=5):
-    return Review("r.jsonl:1", user_id, rating, "Title", text, "Cases", "B0", "Product")
+def make_review(user_id, unit_id, text, rating=5, product_title="Product"):
+    return Review("r.jsonl:1", user_id, unit_id, rating, "Title", text, "Cases", "", product_title)
 
 
-# Few users and few texts: equal rows, within one user and across users, are the rule.
+# Few people, homes and texts: equal rows, within one unit and across units, are the rule. A person may have two homes.
 REVIEWS = st.lists(
-    st.builds(make_review, st.sampled_from(["ann", "bob", "cat", "dan"]), st.sampled_from(["good", "bad", "so so"]), st.integers(4, 5)), max_size=14
+    st.builds(
+        make_review,
+        st.sampled_from(PEOPLE),
+        st.sampled_from(HOMES),
+        st.sampled_from(["good", "bad", "so so"]),
+        st.integers(4, 5),
+        st.sampled_from(["Product", "Other"]),
+    ),
+    max_size=14,
 )
+WITHOUT_USERS = REVIEWS.map(lambda reviews: [dataclasses.replace(review, user_id=None) for review in reviews])
 
 
-def split_rows(reviews, unit):
-    """What the stage does with reviews: {(unit, record): split}."""
-    record_ids = _name_records(reviews)
-    unit_ids = [review.user_id or "" for review in reviews] if unit == "user" else record_ids
-    kept = {}
-    for positions in group_by_unit(unit_ids):
-        split = split_by_unit(unit_ids[positions[0]], CONFIG)
-        chosen = bound_contributions([record_ids[i] for i in positions], max_records=CONFIG.max_records_per_user, seed=CONFIG.seed)
-        if split is not None:
-            kept |= {(unit_ids[positions[i]], record_ids[positions[i]]): (split, reviews[positions[i]].text) for i in chosen}
-    return kept
+def keep_rows(reviews, unit):
+    """What ingest does with rows that differ in nothing but what is drawn here; a column that is not the unit is not read."""
+    duplicates = DuplicateFilter()
+    reviews = reviews if unit == "column" else [dataclasses.replace(review, unit_id=None) for review in reviews]
+    return [review for review in reviews if not duplicates.is_duplicate(review)]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+def place_rows(reviews, unit):
+    """What ingest and records do together: {(unit, record): (split, review)}."""
+    splits = split_reviews(keep_rows(reviews, unit), privacy_unit=unit, config=CONFIG)
+    return {(part.unit_id, part.record_id): (split, part.review) for split, parts in splits.parts.items() for part in parts}
+
+
+def moved_by_removing(reviews, unit, gone):
+    """What changes for the other units when all rows of one are taken away."""
+    rest = [review for review in reviews if getattr(review, UNIT_FIELD[unit]) != gone]
+    whole = {key: value for key, value in place_rows(reviews, unit).items() if key[0] != gone}
+    return whole.items() ^ place_rows(rest, unit).items()
+
+
+@pytest.mark.parametrize(("unit", "names"), [("user", PEOPLE), ("column", HOMES)])
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(reviews=REVIEWS, data=st.data())
-def test_removing_a_user_leaves_the_others_where_they_were(reviews, data):
-    gone = data.draw(st.sampled_from(["ann", "bob", "cat", "dan"]))
-    with_all = split_rows(reviews, "user")
-    without = split_rows([review for review in reviews if review.user_id != gone], "user")
-    assert without == {key: value for key, value in with_all.items() if key[0] != gone}
+def test_removing_a_unit_leaves_the_others_where_they_were(unit, names, reviews, data):
+    assert not moved_by_removing(reviews, unit, data.draw(st.sampled_from(names)))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(reviews=REVIEWS.filter(bool), data=st.data())
-def test_removing_a_record_takes_exactly_one_unit_away(reviews, data):
-    gone = data.draw(st.integers(0, len(reviews) - 1))
-    with_all = split_rows(reviews, "record")
-    without = split_rows(reviews[:gone] + reviews[gone + 1 :], "record")
-    assert without.items() <= with_all.items()
-    assert len(with_all) - len(without) <= 1
+@pytest.mark.parametrize("reviews", [REVIEWS, WITHOUT_USERS], ids=["with_users", "without_users"])
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_removing_a_record_takes_at_most_one_unit_away(reviews, data):
+    rows = data.draw(reviews.filter(bool))
+    gone = data.draw(st.integers(0, len(rows) - 1))
+    whole, rest = place_rows(rows, "record"), place_rows(rows[:gone] + rows[gone + 1 :], "record")
+    assert rest.items() <= whole.items()
+    assert len(whole) - len(rest) <= 1
 
 
+@pytest.mark.parametrize("unit", ["user", "column"])
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(reviews=REVIEWS)
-def test_a_user_keeps_at_most_the_bound_and_one_split(reviews):
-    kept = split_rows(reviews, "user")
-    for user in {review.user_id for review in reviews}:
-        mine = [split for (unit, _), (split, _) in kept.items() if unit == user]
+def test_a_unit_keeps_at_most_the_bound_and_one_split(unit, reviews):
+    placed = place_rows(reviews, unit)
+    for name in {unit_id for unit_id, _ in placed}:
+        mine = [split for (unit_id, _), (split, _) in placed.items() if unit_id == name]
         assert len(mine) <= CONFIG.max_records_per_user
-        assert len(set(mine)) <= 1
+        assert len(set(mine)) == 1
+    assert all(getattr(review, UNIT_FIELD[unit]) == unit_id for (unit_id, _), (_, review) in placed.items())
 
 
-@pytest.mark.parametrize("has_user_ids", [True, False])
+@pytest.mark.parametrize("unit", ["user", "column", "record"])
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(reviews=REVIEWS.filter(bool), data=st.data())
-def test_dropping_duplicates_is_stable(has_user_ids, reviews, data):
-    """One row more changes the rows that are kept by at most one: with user ids only rows of the same user, without them in all."""
-    if not has_user_ids:
-        reviews = [make_review(None, review.text, review.rating) for review in reviews]
+def test_dropping_duplicates_is_stable(unit, reviews, data):
+    """One row more changes the rows that are kept by at most one, and that is one of its own unit."""
     gone = data.draw(st.integers(0, len(reviews) - 1))
-
-    def keep(rows):
-        seen = DuplicateFilter()
-        return {(row.user_id, row.rating, row.text) for row in rows if not seen.is_duplicate(row)}
-
-    changed = keep(reviews) ^ keep(reviews[:gone] + reviews[gone + 1 :])
+    changed = set(keep_rows(reviews, unit)) ^ set(keep_rows(reviews[:gone] + reviews[gone + 1 :], unit))
     assert len(changed) <= 1
-    assert all(user == reviews[gone].user_id for user, _, _ in changed)
+    if unit != "record":
+        assert all(getattr(review, UNIT_FIELD[unit]) == getattr(reviews[gone], UNIT_FIELD[unit]) for review in changed)
+
+
+def forget(*fields):
+    """A definition of a copy that leaves fields out, as a careless one would."""
+    whole = Review.content
+    return lambda review: whole(dataclasses.replace(review, **dict.fromkeys(fields, "")))
+
+
+def test_copies_across_units_would_move_the_others(monkeypatch):
+    """The property above can fail: it does as soon as a copy in another household counts as one."""
+    reviews = [make_review(f"user {i // 2}", f"home {i}", "good") for i in range(20)]
+    assert not any(moved_by_removing(reviews, "column", f"home {i}") for i in range(20))
+    monkeypatch.setattr(Review, "content", forget("unit_id"))
+    assert any(moved_by_removing(reviews, "column", f"home {i}") for i in range(20))
+
+
+def test_record_ids_that_leave_a_field_out_would_move_two_units(monkeypatch):
+    """Rows that differ in that field alone are numbered: without the first, the second takes its number, and is another unit."""
+    reviews = [make_review(None, None, f"text {i}", product_title=title) for i in range(20) for title in ("Product", "Other")]
+
+    def num_moved():
+        whole, rest = (split_reviews(rows, privacy_unit="record", config=CONFIG) for rows in (reviews, reviews[1:]))
+        named = [{(part.record_id, part.review) for parts in splits.parts.values() for part in parts} for splits in (whole, rest)]
+        return len(named[0] ^ named[1])
+
+    assert num_moved() <= 1
+    monkeypatch.setattr(Review, "content", forget("product_title"))
+    assert num_moved() > 1
+
+
+# --- from the file of raw rows on -------------------------------------------------------------------------------------
+
+RAW_ROWS = [
+    {"stars": str(1 + i % 5), "head": f"Title {i % 7}", "body": f"Text {i % 11}" if i % 13 else " ", "kind": "Cases", "who": f"u{i % 37}", "home": f"h{i % 23}"}
+    for i in range(400)
+]
+COLUMNS = {"rating": "stars", "title": "head", "text": "body", "category": "kind", "user_id": "who"}
+
+
+def run_first_stages(folder, rows, privacy):
+    """ingest and records on a CSV file; the rows of each split, in order."""
+    folder.mkdir(parents=True)
+    with open(folder / "r.csv", "w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(RAW_ROWS[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    data = {"format": "table", "reviews": str(folder / "r.csv"), "columns": COLUMNS, "categories": ["Cases"]}
+    config = Config.model_validate({"data": data, "privacy": privacy, "records": {"max_records_per_user": 3}})
+    run_dir = RunDir(folder / "run")
+    run_dir.create()
+    run_ingest(config, run_dir)
+    run_records(config, run_dir)
+    return {split: list(read_rows(run_dir.path(f"{split}_records"))) for split in SPLITS}
+
+
+@pytest.mark.parametrize(
+    ("privacy", "column"), [({"unit": "user"}, "who"), ({"unit": "column", "unit_column": "home"}, "home"), ({"unit": "column", "unit_column": "who"}, "who")]
+)
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_removing_a_unit_from_the_file_removes_its_records_and_nothing_else(tmp_path_factory, privacy, column, data):
+    gone = data.draw(st.sampled_from(sorted({row[column] for row in RAW_ROWS})))
+    folder = tmp_path_factory.mktemp("neighbours")
+    whole = run_first_stages(folder / "whole", RAW_ROWS, privacy)
+    rest = run_first_stages(folder / "rest", [row for row in RAW_ROWS if row[column] != gone], privacy)
+    assert rest == {split: [row for row in rows if row["unit_id"] != gone] for split, rows in whole.items()}
+    assert sum(len(rows) for rows in whole.values()) - sum(len(rows) for rows in rest.values()) in range(1, 4)

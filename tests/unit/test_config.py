@@ -30,6 +30,14 @@ BAD_VALUES = {
     "privacy.delta=1": ("privacy.delta", "less than 1"),
     "privacy.delta=0": ("privacy.delta",),
     "privacy.unit=person": ("privacy.unit", "'user'"),
+    "privacy.unit=column": ("privacy.unit_column: ", "privacy.unit=column needs the name of a column"),
+    "privacy.unit_column=home": ("privacy.unit_column: ", "goes with privacy.unit=column only, and privacy.unit is auto"),
+    "privacy={unit: user, unit_column: home}": ("privacy.unit_column: ", "privacy.unit is user"),
+    "privacy={unit: record, unit_column: home}": ("privacy.unit_column: ", "privacy.unit is record"),
+    "privacy={unit: column, unit_column: ' '}": ("privacy.unit_column: ", "' ' is no name of a column"),
+    'privacy={unit: column, unit_column: "a\\nb"}': ("privacy.unit_column: ", "is no name of a column"),
+    "privacy={unit: column, unit_column: 7}": ("privacy.unit_column: ", "got 7"),
+    "data.drop_rows_without_id=maybe": ("data.drop_rows_without_id", "got 'maybe'"),
     "privacy.l2_clip_norm=0": ("privacy.l2_clip_norm",),
     "privacy.marginals_frac=1": ("privacy.marginals_frac",),
     "privacy.noise_seed=-1": ("privacy.noise_seed",),
@@ -169,6 +177,16 @@ def test_a_file_that_is_no_config(tmp_path, text, words):
 def test_a_file_that_is_not_there_or_is_a_directory(tmp_path):
     assert "no such config file" in fails(tmp_path / "gone.yaml")
     assert "is a directory" in fails(tmp_path)
+
+
+def test_a_column_may_be_the_unit():
+    config = load_config(None, ["privacy.unit=column", "privacy.unit_column=household id"])
+    assert (config.privacy.unit, config.privacy.unit_column) == ("column", "household id")
+    assert load_config().privacy.unit_column is None
+
+
+def test_a_wrong_unit_is_one_error_and_not_two():
+    assert "more" not in fails(overrides=["privacy.unit=family", "privacy.unit_column=home"])
 
 
 def test_several_errors_are_counted_not_listed():

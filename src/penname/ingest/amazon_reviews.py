@@ -10,6 +10,7 @@ from typing import Any
 
 from penname.errors import UsageError
 from penname.ingest.tabular import Table
+from penname.ingest.unit_source import name_unit_column
 
 REVIEW_COLUMNS = {"rating": "rating", "title": "title", "text": "text", "user_id": "user_id", "product_id": "parent_asin"}
 """Our field -> theirs. images, asin, timestamp, helpful_vote and verified_purchase are read past."""
@@ -18,13 +19,17 @@ PRODUCT_COLUMNS = {"product_id": "parent_asin", "title": "title", "category": "c
 """Our field -> theirs. The category is one level of their path."""
 
 
-def open_reviews(path: Path, *, encoding: str = "utf-8") -> Table:
+def open_reviews(path: Path, *, encoding: str = "utf-8", unit_column: str | None = None) -> Table:
     """The file of reviews, as a table.
 
+    Args:
+      path: JSON lines.
+      encoding: Of its text.
+      unit_column: Key of theirs that becomes unit_id.
     Raises:
       UsageError: its name says that it is no JSON lines.
     """
-    return _open(path, REVIEW_COLUMNS, encoding)
+    return _open(path, REVIEW_COLUMNS | name_unit_column(unit_column), encoding)
 
 
 def open_products(path: Path, *, encoding: str = "utf-8") -> Table:

@@ -36,6 +36,8 @@ _ODD_SPACE = re.compile(r"[^\S\n ]")
 _SPACES = re.compile(" {2,}")
 _AROUND_NEW_LINE = re.compile(r" ?\n ?")
 _BLANK_LINES = re.compile(r"\n{3,}")
+# What pandas, R, SQL dumps and JavaScript write where there is no value.
+_WORDS_FOR_NOTHING = frozenset(("nan", "-nan", "null", "none", "nil", "na", "n/a", "#na", "#n/a", "<na>", "nat", "\\n", "undefined"))
 _RATING = re.compile(r"[1-5](?:\.0+)?")
 
 
@@ -77,6 +79,20 @@ def clean_title(value: str) -> str:
 def clean_id(value: str) -> str:
     """An identifier without space around it and without lone surrogates, which no file could hold."""
     return _join_surrogates(value).strip()
+
+
+def clean_unit_id(value: str) -> str | None:
+    """An id of a privacy unit as clean_id gives it, or None where there is none: blank, or what programs write for nothing.
+
+    Were "NaN" taken for an id, strangers would become one unit, and none of them be protected alone.
+
+    >>> clean_unit_id(" u7 "), clean_unit_id("NaN"), clean_unit_id(" ")
+    ('u7', None, None)
+    """
+    identity = clean_id(value)
+    if identity.casefold() in _WORDS_FOR_NOTHING or not _CONTROL.sub("", identity).strip():
+        return None
+    return identity
 
 
 def parse_rating(value: Any) -> int | None:

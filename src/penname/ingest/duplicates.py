@@ -1,4 +1,4 @@
-"""Exact copies of a review by the same user, found in 24 to 48 bytes of memory a review."""
+"""Exact copies of a review within one privacy unit, found in 24 to 48 bytes of memory a review."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _EMPTY = bytes(_DIGEST_BYTES)
 
 
 class DuplicateFilter:
-    """Remembers reviews by a 16-byte hash and finds exact copies by the same user.
+    """Remembers reviews by a 16-byte hash and finds exact copies: equal in every field, user id and value of the unit's column included.
 
-    Copies are never looked for across users. Dropping one user's review because another wrote the same would let the presence of
-    one user change the data of another, and bounds on the sensitivity count on the opposite. Where the unit is the record, dropping copies
+    Copies are never looked for across units. Dropping one unit's review because another has the same would let the presence of
+    one unit change the data of another, and bounds on the sensitivity count on the opposite. Where the unit is the record, dropping copies
     of the whole record is 1-stable, for adding a record changes the set of distinct records by at most one.
 
     The hashes stand in one flat open-addressing table, for a Python set of them takes more than twice the memory.
@@ -28,11 +28,7 @@ class DuplicateFilter:
 
     def is_duplicate(self, review: Review) -> bool:
         """Whether an equal review came before; remembers this one."""
-        # Every field of the content: were one left out, dropping a row could bring back one that differs in it, which changes two records.
-        key = (review.user_id or "", str(review.rating), review.category, review.product_id, review.product_title, review.title, review.text)
-        # The lengths keep ("a", "bc") and ("ab", "c") apart.
-        lengths = ",".join(str(len(part)) for part in key)
-        digest = hashlib.blake2b("".join((lengths, ":", *key)).encode(), digest_size=_DIGEST_BYTES).digest()
+        digest = hashlib.blake2b(review.content().encode(), digest_size=_DIGEST_BYTES).digest()
         return not self._add(digest)
 
     def _add(self, digest: bytes) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from penname.config import Config, DataConfig
+from penname.config import Config, DataConfig, PrivacyConfig
 from penname.errors import RunDirError, UsageError
 from penname.ingest import amazon_reviews
 from penname.ingest.catalogue import build_domain, public_products, read_catalogue
@@ -19,11 +19,12 @@ from penname.ingest.parquet_writer import write_parquet
 from penname.ingest.rejects import Reject, Tally
 from penname.ingest.reviews import ReviewRules, build_review
 from penname.ingest.tabular import Table, check_table, read_table
+from penname.ingest.unit_source import UnitSource, check_unit_ids, find_unit_source, name_unit_column
 from penname.progress import Progress, say, show_progress
 from penname.run_dir import RunDir, hash_path, replace_folder, write_atomic, write_json
 from penname.schemas import Product, Review
 
-COUNTS_VERSION = 1
+COUNTS_VERSION = 2
 _SAMPLE_MARK = "sample.json"
 _SAMPLE_REVIEWS = "Cell_Phones_and_Accessories.jsonl"
 _SAMPLE_PRODUCTS = "meta_Cell_Phones_and_Accessories.jsonl"
@@ -35,6 +36,7 @@ class _Sources:
     """The files of one run and how to read them."""
 
     reviews: Table
+    unit: UnitSource
     needed: tuple[str, ...]
     products: Table | None
     read_category: Callable[[Any], str | None]
@@ -48,16 +50,16 @@ def run_ingest(config: Config, run_dir: RunDir) -> None:
     Memory holds the catalogue, a 16-byte hash of every kept review and one row group; the reviews pass through row by row.
 
     Args:
-      config: Its section `data` counts.
+      config: Its section `data` counts, and of `privacy` the unit and its column.
       run_dir: Where the artefacts go. Nothing is replaced unless the whole stage succeeds.
     Raises:
-      DataError: a file cannot be used, too many rows cannot be read, or none is left.
+      DataError: a file cannot be used, too many rows cannot be read, a row does not say to which unit it belongs, or none is left.
       UsageError: the mapping or an option does not fit the files.
       RunDirError: the run folder cannot be written.
     """
     try:
         data = _write_sample(config.data, run_dir) if config.data.format == "sample" else config.data
-        sources = _find_sources(data)
+        sources = _find_sources(data, config.privacy)
         for table in (sources.reviews, sources.products):
             if table is not None:
                 check_table(table)
@@ -90,12 +92,14 @@ def _is_sample(folder: Path, wanted: dict[str, int]) -> bool:
     return found == wanted and (folder / _SAMPLE_REVIEWS).is_file() and (folder / _SAMPLE_PRODUCTS).is_file()
 
 
-def _find_sources(data: DataConfig) -> _Sources:
+def _find_sources(data: DataConfig, privacy: PrivacyConfig) -> _Sources:
     """Which files, by which mapping."""
     reviews, catalogue = Path(data.reviews or ""), Path(data.catalogue) if data.catalogue else None
     if data.format == "amazon_reviews_2023" and catalogue is not None:
+        table = amazon_reviews.open_reviews(reviews, encoding=data.encoding, unit_column=privacy.unit_column)
         return _Sources(
-            reviews=amazon_reviews.open_reviews(reviews, encoding=data.encoding),
+            reviews=table,
+            unit=find_unit_source(privacy, table),
             needed=("rating", "text", "title", "product_id"),
             products=amazon_reviews.open_products(catalogue, encoding=data.encoding),
             read_category=lambda value: amazon_reviews.choose_category(value, level=data.category_level),
@@ -107,8 +111,10 @@ def _find_sources(data: DataConfig) -> _Sources:
             "set data.products_are_public: true if they are, give a public data.catalogue, or remove product_title from the mapping"
         )
     options = {"encoding": data.encoding, "delimiter": data.delimiter}
+    table = Table(reviews, data.columns | name_unit_column(privacy.unit_column), **options)
     return _Sources(
-        reviews=Table(reviews, data.columns, **options),
+        reviews=table,
+        unit=find_unit_source(privacy, table),
         needed=_ALWAYS_NEEDED,
         products=Table(catalogue, data.catalogue_columns, option="data.catalogue_columns", **options) if catalogue is not None else None,
         read_category=lambda value: read_string(value, numbers=True),
@@ -131,11 +137,15 @@ def _read_and_write(data: DataConfig, sources: _Sources, run_dir: RunDir) -> dic
             domain=domain,
             products=products,
             category_from_product=sources.category_from_product,
+            unit_field=sources.unit.field,
         )
         tally = Tally(sources.reviews.path, rejects, max_malformed_frac=data.max_malformed_frac)
         add_review = stack.enter_context(write_parquet(run_dir.path("reviews"), Review))
         named: dict[Product, None] | None = {} if products is None and "product_title" in rules.fields else None
         num_kept = _read_reviews(sources.reviews, rules, tally, progress, add_review, named)
+        tally.check_malformed()
+        check_unit_ids(tally, sources.unit, drop_rows_without_id=data.drop_rows_without_id)
+        tally.check_not_empty(num_kept=num_kept, rows="reviews")
 
         public = list(named or ()) if products is None else list(public_products(products.values(), domain))
         add_product = stack.enter_context(write_parquet(run_dir.path("catalogue"), Product))
@@ -143,6 +153,8 @@ def _read_and_write(data: DataConfig, sources: _Sources, run_dir: RunDir) -> dic
             add_product(product)
         counts: dict[str, Any] = tally.as_counts(num_kept)
         counts["has_user_id"] = "user_id" in rules.fields
+        counts["privacy_unit"] = sources.unit.privacy_unit
+        counts["unit_column"] = sources.unit.column if sources.unit.privacy_unit == "column" else None
         counts["categories"] = list(domain.values())
         counts["categories_source"] = "config" if data.categories is not None else "catalogue"
         counts["products_are_public"] = data.products_are_public or products is not None
@@ -186,8 +198,6 @@ def _read_reviews(
         num_kept += 1
         if named is not None:
             named[Product(review.product_id or review.product_title, review.product_title, review.category)] = None
-    tally.check_malformed()
-    tally.check_not_empty(num_kept=num_kept, rows="reviews")
     return num_kept
 
 

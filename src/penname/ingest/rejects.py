@@ -17,7 +17,7 @@ MALFORMED_HINTS = {
     "wrong_num_fields": "look for an unquoted delimiter or line break, and check data.delimiter",
     "unclosed_quote": 'close the quote, or double it ("") where it is part of the text',
     "missing_field": "check the mapping in data.columns",
-    "wrong_type": "check the mapping in data.columns",
+    "wrong_type": "check the mapping in data.columns, and privacy.unit_column where it is set",
     "malformed_rating": "a rating is a whole number from 1 to 5; map another column or convert it first",
     "undecodable_bytes": "set data.encoding to the encoding of the file (often latin-1, cp1252 or utf-16)",
     "nul_byte": "the file is damaged or not text",
@@ -28,7 +28,8 @@ MALFORMED_HINTS = {
 FILTER_HINTS = {
     "empty_text": "check which column is mapped to text",
     "empty_title": "check which column is mapped to title",
-    "no_user_id": "if the data has no user ids, remove user_id from data.columns; then the record is the unit",
+    "no_user_id": "check which column holds the user ids",
+    "no_unit_id": "check privacy.unit_column",
     "product_not_in_catalogue": "check that data.catalogue describes the products of data.reviews",
     "no_product_title": "check that data.catalogue, or the column mapped to product_title, holds titles",
     "no_category": "check which column is mapped to category",
@@ -63,9 +64,11 @@ class Tally:
         self.name = path.name.encode("utf-8", "replace").decode()
         self.num_read = 0
         self.num_by_reason: Counter[str] = Counter()
+        self.first_line: dict[str, int] = {}
+        """Reason -> the line where it was first met."""
         self._handle = handle
         self._max_malformed_frac = max_malformed_frac
-        self._num_malformed = 0
+        self.num_malformed = 0
         self._first_malformed: Reject | None = None
 
     def count_row(self) -> None:
@@ -80,10 +83,11 @@ class Tally:
         """
         self.num_read += 0 if was_counted else reject.num_rows
         self.num_by_reason[reject.reason] += reject.num_rows
+        self.first_line.setdefault(reject.reason, reject.line)
         row = {"source": self.name, "line": reject.line, "reason": reject.reason, "detail": reject.detail, "num_rows": reject.num_rows}
         self._handle.write(json.dumps(row, ensure_ascii=False) + "\n")
         if reject.reason in MALFORMED_HINTS:
-            self._num_malformed += reject.num_rows
+            self.num_malformed += reject.num_rows
             self._first_malformed = self._first_malformed or reject
             if self.num_read >= _EARLY_CHECK_ROWS:
                 self.check_malformed()
@@ -95,12 +99,12 @@ class Tally:
           DataError: there are more; names the share, the first bad line and its reason.
         """
         first = self._first_malformed
-        if first is None or self._num_malformed <= self._max_malformed_frac * self.num_read:
+        if first is None or self.num_malformed <= self._max_malformed_frac * self.num_read:
             return
-        share = 100 * self._num_malformed / self.num_read
+        share = 100 * self.num_malformed / self.num_read
         detail = f" ({first.detail})" if first.detail else ""
         raise DataError(
-            f"{self.path}:{first.line}: {first.reason}{detail}; {self._num_malformed:,} of the first {self.num_read:,} rows ({share:.1f} %) "
+            f"{self.path}:{first.line}: {first.reason}{detail}; {self.num_malformed:,} of the first {self.num_read:,} rows ({share:.1f} %) "
             f"cannot be read, more than data.max_malformed_frac = {self._max_malformed_frac:g} allows; {MALFORMED_HINTS[first.reason]}"
         )
 

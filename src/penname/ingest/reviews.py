@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from penname.ingest.cleaning import clean_id, clean_text, clean_title, parse_rating, read_string
+from penname.ingest.cleaning import clean_id, clean_text, clean_title, clean_unit_id, parse_rating, read_string
 from penname.ingest.rejects import Reject
 from penname.ingest.tabular import Row
+from penname.ingest.unit_source import UNIT_FIELDS, UnitField
 from penname.schemas import Product, Review
 
-_NUMBERS_ALLOWED = frozenset(("category", "user_id", "product_id", "product_title"))
+_NUMBERS_ALLOWED = frozenset(("category", "user_id", "unit_id", "product_id", "product_title"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class ReviewRules:
     """The catalogue to join with; None: there is none."""
     category_from_product: bool
     """Whether the product says the category; otherwise the row does."""
+    unit_field: UnitField | None
+    """The id without which a row belongs to no privacy unit; None where the row itself is the unit."""
 
 
 def build_review(row: Row, rules: ReviewRules) -> Review | Reject:
@@ -44,9 +47,9 @@ def build_review(row: Row, rules: ReviewRules) -> Review | Reject:
     rating = parse_rating(row.values["rating"])
     if rating is None:
         return Reject(row.line, "malformed_rating")
-    user_id = clean_id(values["user_id"]) if "user_id" in rules.fields else None
-    if user_id == "":
-        return Reject(row.line, "no_user_id")
+    ids: dict[str, str | None] = {field: clean_unit_id(values.get(field, "")) for field in UNIT_FIELDS}
+    if rules.unit_field is not None and ids[rules.unit_field] is None:
+        return Reject(row.line, f"no_{rules.unit_field}")
     text, title = clean_text(values["text"]), clean_title(values["title"])
     if not text or not title:
         return Reject(row.line, "empty_text" if not text else "empty_title")
@@ -59,7 +62,7 @@ def build_review(row: Row, rules: ReviewRules) -> Review | Reject:
     if category not in rules.domain:
         return Reject(row.line, "category_not_in_domain")
     source = f"{rules.file_name}:{row.line}"
-    return Review(source, user_id, rating, title, text, rules.domain[category], product.product_id, product.title)
+    return Review(source, ids["user_id"], ids["unit_id"], rating, title, text, rules.domain[category], product.product_id, product.title)
 
 
 def _read_values(row: Row, rules: ReviewRules) -> dict[str, str] | Reject:
@@ -72,7 +75,7 @@ def _read_values(row: Row, rules: ReviewRules) -> dict[str, str] | Reject:
             continue
         value = read_string(row.values.get(field), numbers=field in _NUMBERS_ALLOWED)
         if value is None:
-            return Reject(row.line, "wrong_type", field)
+            return Reject(row.line, "wrong_type", "privacy.unit_column" if field == "unit_id" else field)
         values[field] = value
     return values
 

@@ -50,6 +50,10 @@ class Table:
     option: str = "data.columns"
     """Where the mapping stands in the config, for messages."""
 
+    def explain_field(self, field: str) -> str:
+        """Which setting made a column stand for this field, for messages."""
+        return "privacy.unit_column: is" if field == "unit_id" else f"{self.option}: {field} is mapped to"
+
     @property
     def kind(self) -> str:
         """csv, jsonl or parquet, by the ending of the name.
@@ -213,13 +217,13 @@ def _check_columns(table: Table, header: list[str]) -> None:
     """Every mapped column must be there, once."""
     for field, column in table.columns.items():
         if header.count(column) > 1:
-            raise UsageError(f"{table.path}: the column {column!r} (mapped to {field}) is there {header.count(column)} times; give each its own name")
+            raise UsageError(f"{table.explain_field(field)} {column!r}, which is there {header.count(column)} times in {table.path}; give each its own name")
         if column not in header:
             close = difflib.get_close_matches(column, header, n=1) or [name for name in header if name.lower() == column.lower()]
             hint = f", did you mean {close[0]!r}?" if close else ""
             # Without a header line these would be values: show enough to see the mistake, no more.
             shown = ", ".join(repr(name[:40]) for name in header[:20]) + (", ..." if len(header) > 20 else "")
-            raise UsageError(f"{table.option}: {field} is mapped to {column!r}, which {table.path} does not have{hint}; its columns are {shown}")
+            raise UsageError(f"{table.explain_field(field)} {column!r}, which {table.path} does not have{hint}; its columns are {shown}")
 
 
 # --- JSON lines ------------------------------------------------------------------------------------------------------

@@ -117,8 +117,8 @@ def _describe_promise(certificate: dict[str, Any]) -> dict[str, Any]:
         "delta": format_delta(promise["delta"]),
         "epsilon_spent": None if spent is None else format_epsilon(spent),
         "spent_frac": None if spent is None else min(1.0, spent / promise["target_epsilon"]),
-        "unit": unit_in_words(certificate["privacy_unit"]),
-        "meaning": [] if spent is None else explain_epsilon(spent, promise["delta"], certificate["privacy_unit"]),
+        "unit": unit_in_words(certificate),
+        "meaning": [] if spent is None else explain_epsilon(spent, promise["delta"], certificate),
         "events": [_describe_event(event) for event in certificate.get("events") or []],
     }
 
@@ -173,6 +173,7 @@ def _describe_splits(counts: dict[str, Any] | None) -> dict[str, Any] | None:
     units, records = counts.get("num_units") or {}, counts.get("num_records") or {}
     return {
         "privacy_unit": counts.get("privacy_unit"),
+        "unit_column": counts.get("unit_column"),
         "note": counts.get("unit_note"),
         "rows": [(name, units.get(name), records.get(name)) for name in ("train", "heldout", "test") if name in units or name in records],
     }

@@ -9,12 +9,18 @@ from typing import Any
 from penname.report.metric_tables import format_number
 from penname.schemas import MetricResult
 
-_UNIT_WORDS = {"user": "user", "record": "single review"}
 
-
-def unit_in_words(privacy_unit: str) -> str:
+def unit_in_words(certificate: dict[str, Any]) -> str:
     """Who is protected, as it reads after `every`."""
-    return _UNIT_WORDS.get(privacy_unit, privacy_unit)
+    words = {"user": "user", "record": "single review", "column": f"value of the column {certificate.get('unit_column')}"}
+    return words.get(certificate["privacy_unit"], str(certificate["privacy_unit"]))
+
+
+def _one_unit_with_its_records(certificate: dict[str, Any]) -> str:
+    kind, unit = certificate["privacy_unit"], unit_in_words(certificate)
+    if kind == "user":
+        return "one user, with all reviews of theirs that take part,"
+    return f"one {unit}, with all its reviews that take part," if kind == "column" else f"one {unit}"
 
 
 def reasons_not_to_release(certificate: dict[str, Any]) -> list[str]:
@@ -51,7 +57,7 @@ def write_verdict(certificate: dict[str, Any], metrics: Sequence[MetricResult]) 
         return "This run has no arm with differential privacy: it promises nothing, and nothing of it may be shared."
     target, delta = certificate["promise"]["target_epsilon"], format_delta(certificate["promise"]["delta"])
     promise = (
-        f"Every {unit_in_words(certificate['privacy_unit'])} was promised at most ε\u00a0=\u00a0{format_epsilon(target)} (δ\u00a0=\u00a0{delta}) and "
+        f"Every {unit_in_words(certificate)} was promised at most ε\u00a0=\u00a0{format_epsilon(target)} (δ\u00a0=\u00a0{delta}) and "
         f"{format_epsilon(spent)} of it was spent"
     )
     held_back = "nothing of this run may be released, for the reasons given above"
@@ -120,18 +126,17 @@ def format_delta(delta: float) -> str:
     return power if digits == "1" else f"{digits} × {power}"
 
 
-def explain_epsilon(epsilon: float, delta: float, privacy_unit: str) -> list[str]:
+def explain_epsilon(epsilon: float, delta: float, certificate: dict[str, Any]) -> list[str]:
     """What the guarantee allows in the worst case, in two plain sentences.
 
     Args:
       epsilon: Spent, in nats.
       delta: Spent.
-      privacy_unit: user or record.
+      certificate: For its privacy_unit and unit_column.
     Source: Kairouz, Oh, Viswanath (2015), Theorem 2.1: an attacker who starts with even odds is right with probability at most
       (e^epsilon + delta) / (1 + e^epsilon). https://arxiv.org/abs/1311.0776
     """
-    unit = unit_in_words(privacy_unit)
-    who = "one user, with all reviews of theirs that take part," if privacy_unit == "user" else f"one {unit}"
+    unit, who = unit_in_words(certificate), _one_unit_with_its_records(certificate)
     # Beyond a million the factor says nothing more, and math.exp overflows above 709.
     factor = _round_up(math.exp(epsilon), 2 if epsilon < 5 else 0) if epsilon < 14 else "more than a million"
     odds_against = math.exp(-epsilon)

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from penname.ingest import cleaning
-from penname.ingest.cleaning import clean_id, clean_text, clean_title, parse_rating, read_string
+from penname.ingest.cleaning import clean_id, clean_text, clean_title, clean_unit_id, parse_rating, read_string
 
 
 def test_the_examples_in_the_docstrings_hold():
@@ -80,3 +80,17 @@ def test_read_string_tells_missing_from_wrong():
 
 def test_an_id_can_be_written_to_a_file():
     assert clean_id(" u\ud8001 ") == "u1"
+
+
+@pytest.mark.parametrize(
+    "value", ["", " ", "\t\n", "\u200b", "\ufeff ", "\x00", "\ud800", "NaN", "nan", "NULL", " null ", "None", "<NA>", "#N/A", "\\N", "NaT"]
+)
+def test_what_is_no_id_of_a_unit(value):
+    assert clean_unit_id(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "identity"), [("0", "0"), (" u7 ", "u7"), ("nano", "nano"), ("-", "-"), ("none of us", "none of us"), ("Ann", "Ann"), ("é", "é")]
+)
+def test_what_is_an_id_of_a_unit_stays_as_it_is(value, identity):
+    assert clean_unit_id(value) == identity

@@ -4,15 +4,14 @@ import random
 from penname.ingest.duplicates import DuplicateFilter
 from penname.schemas import Review
 
-REVIEW = Review("f:1", "u", 5, "Title", "Text", "A", "p", "Product")
+REVIEW = Review("f:1", "u", None, 5, "Title", "Text", "A", "p", "Product")
 
 
-def test_a_copy_by_the_same_user_is_one_and_by_another_is_none():
+def test_a_copy_of_the_same_unit_is_one_and_of_another_is_none():
     duplicates = DuplicateFilter()
     assert not duplicates.is_duplicate(REVIEW)
     assert duplicates.is_duplicate(dataclasses.replace(REVIEW, source="f:2"))
-    assert not duplicates.is_duplicate(dataclasses.replace(REVIEW, user_id="v"))
-    for field in ("product_id", "product_title", "title", "text", "category", "rating"):
+    for field in ("user_id", "unit_id", "product_id", "product_title", "title", "text", "category", "rating"):
         assert not duplicates.is_duplicate(dataclasses.replace(REVIEW, **{field: 1 if field == "rating" else "other"}))
 
 

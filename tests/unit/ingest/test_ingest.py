@@ -47,15 +47,15 @@ def run_dir(tmp_path):
     return run_dir
 
 
-def _ingest(run_dir, **data):
-    run_ingest(Config.model_validate({"data": data}), run_dir)
+def _ingest(run_dir, privacy=None, **data):
+    run_ingest(Config.model_validate({"data": data, "privacy": privacy or {}}), run_dir)
     return Outcome(run_dir)
 
 
-def _fails(run_dir, error_class=DataError, **data):
+def _fails(run_dir, error_class=DataError, **settings):
     """Runs, expects one clear line, and sees to it that nothing was left behind."""
     with pytest.raises(PennameError) as caught:
-        _ingest(run_dir, **data)
+        _ingest(run_dir, **settings)
     message = str(caught.value)
     assert type(caught.value) is error_class, message
     assert "\n" not in message
@@ -122,10 +122,10 @@ def test_amazon_join_filter_and_counts(tmp_path, run_dir, capsys, suffix):
         _amazon_review(user_id=None),
         _amazon_review(parent_asin="p4", rating=1, title="Hums<br>loud"),
     ]
-    outcome = _ingest(run_dir, **_amazon(tmp_path, reviews, products, suffix))
+    outcome = _ingest(run_dir, **_amazon(tmp_path, reviews, products, suffix, drop_rows_without_id=True))
     name = f"r.jsonl{suffix}"
     assert outcome.reviews[0] == {
-        "source": f"{name}:1", "user_id": "u1", "rating": 5, "title": "Nice", "text": "Great.\nIt's fine", "category": "Cases",
+        "source": f"{name}:1", "user_id": "u1", "unit_id": None, "rating": 5, "title": "Nice", "text": "Great.\nIt's fine", "category": "Cases",
         "product_id": "p1", "product_title": "Case X",
     }  # fmt: skip
     assert [(row["source"], row["category"], row["title"]) for row in outcome.reviews[1:]] == [
@@ -142,6 +142,7 @@ def test_amazon_join_filter_and_counts(tmp_path, run_dir, capsys, suffix):
     ]
     counts = outcome.counts
     assert (counts["has_user_id"], counts["products_are_public"], counts["categories_source"]) == (True, True, "catalogue")
+    assert (counts["privacy_unit"], counts["unit_column"]) == ("user", None)
     assert counts["categories"] == ["Cases", "Phones"]
     assert [len(source["sha256"]) for source in counts["sources"]] == [64, 64]
     assert "ingest: kept 3 of 11 reviews" in capsys.readouterr().err
@@ -171,11 +172,6 @@ def test_amazon_rows_that_cannot_be_read(tmp_path, run_dir):
     ]  # fmt: skip
     assert len(outcome.reviews) == 2
     assert "five" not in json.dumps(outcome.rejects)
-
-
-def test_amazon_without_any_user_id(tmp_path, run_dir):
-    message = _fails(run_dir, **_amazon(tmp_path, [_amazon_review(user_id=None)] * 3, [_product()]))
-    assert "none of its 3 reviews is left; most were rejected as no_user_id (3)" in message
 
 
 def test_amazon_with_the_catalogue_of_another_category(tmp_path, run_dir):
@@ -241,7 +237,8 @@ def test_without_user_id_only_copies_of_the_whole_record_are_duplicates(tmp_path
 def test_user_ids_of_a_table(tmp_path, run_dir):
     rows = [{**ROWS[0], "user": user} for user in (1, 1, 2, None, True, 3.0)]
     path = _write(tmp_path / "t.jsonl", _lines(rows) + _lines([ROWS[1]]))
-    outcome = _ingest(run_dir, **_table(path, max_malformed_frac=0.5, columns={**TABLE_COLUMNS, "user_id": "user"}))
+    columns = {**TABLE_COLUMNS, "user_id": "user"}
+    outcome = _ingest(run_dir, **_table(path, max_malformed_frac=0.5, columns=columns, drop_rows_without_id=True))
     assert [row["user_id"] for row in outcome.reviews] == ["1", "2", "3"]
     assert outcome.counts["rejects"] == {"no_user_id": 2, "duplicate": 1, "wrong_type": 1}
     assert outcome.counts["has_user_id"]
@@ -322,6 +319,131 @@ def test_the_clothing_reviews(run_dir):
     assert set(counts["rejects"]) <= {"empty_text", "empty_title", "no_category", "duplicate"}
     assert 19_662 - counts["kept"] == counts["rejects"].get("duplicate", 0)
     assert set(Counter(row["category"] for row in outcome.reviews)) <= set(CLOTHING_CATEGORIES)
+
+
+# --- the privacy unit -------------------------------------------------------------------------------------------------
+
+HOUSEHOLDS = [{**ROWS[i % 2], "user": f"u{i}", "home": home} for i, home in enumerate(("h1", "h2", "h1", " h2 ", "h3"))]
+BY_HOME = {"unit": "column", "unit_column": "home"}
+USERS = {**TABLE_COLUMNS, "user_id": "user"}
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet", "t.csv.gz"])
+def test_a_column_as_the_unit_in_every_format(tmp_path, run_dir, name):
+    path = _write_table(tmp_path / name, HOUSEHOLDS)
+    outcome = _ingest(run_dir, **_table(path, columns=USERS), privacy=BY_HOME)
+    assert [(row["user_id"], row["unit_id"]) for row in outcome.reviews] == [("u0", "h1"), ("u1", "h2"), ("u2", "h1"), ("u3", "h2"), ("u4", "h3")]
+    assert (outcome.counts["privacy_unit"], outcome.counts["unit_column"]) == ("column", "home")
+
+
+def test_a_column_as_the_unit_needs_no_user_id(tmp_path, run_dir):
+    rows = [dict(row, user=None) for row in HOUSEHOLDS]
+    rows[0]["user"] = "u0"
+    path = _write(tmp_path / "t.jsonl", _lines(rows))
+    outcome = _ingest(run_dir, **_table(path, columns=USERS), privacy=BY_HOME)
+    assert [(row["user_id"], row["unit_id"]) for row in outcome.reviews] == [("u0", "h1"), (None, "h2"), (None, "h1"), (None, "h3")]
+    assert outcome.counts["rejects"] == {"duplicate": 1}
+
+
+def test_a_key_of_the_amazon_layout_as_the_unit(tmp_path, run_dir):
+    reviews = [_amazon_review(user_id=f"u{i}", asin=f"a{i % 2}") for i in range(4)]
+    outcome = _ingest(run_dir, **_amazon(tmp_path, reviews, [_product()]), privacy={"unit": "column", "unit_column": "asin"})
+    assert [row["unit_id"] for row in outcome.reviews] == ["a0", "a1", "a0", "a1"]
+
+
+def test_a_mapped_column_may_be_the_unit_too(tmp_path, run_dir):
+    path = _write_table(tmp_path / "t.parquet", HOUSEHOLDS)
+    outcome = _ingest(run_dir, **_table(path, columns=USERS), privacy={"unit": "column", "unit_column": "user"})
+    assert all(row["unit_id"] == row["user_id"] for row in outcome.reviews)
+
+
+def test_no_copy_is_dropped_across_units(tmp_path, run_dir):
+    rows = [{**ROWS[0], "user": user, "home": home} for user, home in (("u1", "h1"), ("u1", "h2"), ("u1", "h1"), ("u2", "h1"))]
+    path = _write_table(tmp_path / "t.csv", rows)
+    outcome = _ingest(run_dir, **_table(path, columns=USERS), privacy=BY_HOME)
+    assert [(row["user_id"], row["unit_id"]) for row in outcome.reviews] == [("u1", "h1"), ("u1", "h2"), ("u2", "h1")]
+    # Where the user is the unit, a copy of the same user's in another household is one.
+    other = RunDir(tmp_path / "other")
+    assert [row["user_id"] for row in _ingest(other, **_table(path, columns=USERS)).reviews] == ["u1", "u2"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_a_unit_column_that_is_not_there(tmp_path, run_dir, name):
+    path = _write_table(tmp_path / name, HOUSEHOLDS)
+    message = _fails(run_dir, UsageError, **_table(path), privacy={"unit": "column", "unit_column": "house"})
+    assert message.startswith(f"privacy.unit_column: is 'house', which {path} does not have")
+    assert message.endswith("its columns are 'rating', 'text', 'title', 'category', 'user', 'home'")
+
+
+def test_a_unit_column_that_is_there_twice(tmp_path, run_dir):
+    path = _write(tmp_path / "t.csv", "rating,text,title,category,home,home\n5,x,t,A,1,2\n")
+    message = _fails(run_dir, UsageError, **_table(path), privacy=BY_HOME)
+    assert message.startswith("privacy.unit_column: is 'home', which is there 2 times")
+
+
+def test_a_unit_column_of_another_type(tmp_path, run_dir):
+    path = _write(tmp_path / "t.jsonl", _lines([{**row, "home": [row["home"]]} for row in HOUSEHOLDS]))
+    message = _fails(run_dir, **_table(path), privacy=BY_HOME)
+    assert message.startswith(f"{path}:1: wrong_type (privacy.unit_column)")
+
+
+def test_the_user_as_the_unit_needs_a_mapped_user_id(tmp_path, run_dir):
+    path = _write_table(tmp_path / "t.csv")
+    message = _fails(run_dir, UsageError, **_table(path), privacy={"unit": "user"})
+    assert message.startswith("privacy.unit: is user, but this data has no user ids; map data.columns.user_id")
+
+
+@pytest.mark.parametrize("privacy", [{}, {"unit": "user"}])
+@pytest.mark.parametrize("nothing", ["", "  ", None, KeyError, "NaN", "null", "\u200b"])
+def test_some_rows_without_a_user_id_stop_the_run(tmp_path, run_dir, privacy, nothing):
+    rows = [{key: value for key, value in {**row, "user": row["user"] if i else nothing}.items() if value is not KeyError} for i, row in enumerate(HOUSEHOLDS)]
+    path = _write(tmp_path / "t.jsonl", _lines([HOUSEHOLDS[4], *rows, *rows[:1]]))
+    options = _table(path, columns=USERS)
+    message = _fails(run_dir, **options, privacy=privacy)
+    assert message.startswith(
+        f"{path}:2: no id in the column 'user' (data.columns.user_id); 2 of 7 rows have none; fill it in, set data.drop_rows_without_id=true"
+    )
+    # Left out, they are counted, and are not malformed.
+    outcome = _ingest(run_dir, **options, drop_rows_without_id=True, max_malformed_frac=0, privacy=privacy)
+    assert outcome.counts["rejects"] == {"no_user_id": 2, "duplicate": 1}
+    assert [(row["line"], row["reason"]) for row in outcome.rejects] == [(2, "no_user_id"), (6, "duplicate"), (7, "no_user_id")]
+    # Where the record is the unit nobody asks for them.
+    outcome = _ingest(run_dir, **options, privacy={"unit": "record"})
+    assert [row["user_id"] for row in outcome.reviews].count(None) == 1
+    assert outcome.counts["rejects"] == {"duplicate": 2}
+
+
+def test_some_rows_without_a_value_of_the_unit_column_stop_the_run(tmp_path, run_dir):
+    path = _write_table(tmp_path / "t.csv", [*HOUSEHOLDS, {**HOUSEHOLDS[0], "home": ""}])
+    options = _table(path, columns=USERS)
+    # Header and rows of two lines: the sixth row starts in line 9.
+    message = _fails(run_dir, **options, privacy=BY_HOME)
+    assert message.startswith(f"{path}:9: no id in the column 'home' (privacy.unit_column); 1 of 6 rows have none")
+    outcome = _ingest(run_dir, **options, drop_rows_without_id=True, privacy=BY_HOME)
+    assert outcome.counts["rejects"] == {"no_unit_id": 1}
+    # The same file is whole where another unit is protected.
+    assert _ingest(run_dir, **options).counts["rejects"] == {"duplicate": 1}
+
+
+def test_amazon_rows_without_a_user_id_name_the_field_of_the_layout(tmp_path, run_dir):
+    data = _amazon(tmp_path, [_amazon_review(), _amazon_review(user_id="")], [_product()])
+    assert "no id in the column 'user_id' (user_id of data.format amazon_reviews_2023); 1 of 2 rows have none" in _fails(run_dir, **data)
+
+
+@pytest.mark.parametrize("drop", [False, True])
+@pytest.mark.parametrize(
+    ("privacy", "field", "words"),
+    [
+        ({}, "user", "in the column 'user' (data.columns.user_id), so there are zero users to protect"),
+        (BY_HOME, "home", "in the column 'home' (privacy.unit_column), so there are zero units to protect"),
+    ],
+)
+def test_not_one_id_is_zero_units(tmp_path, run_dir, drop, privacy, field, words):
+    rows = [{**row, field: None} for row in HOUSEHOLDS]
+    path = _write(tmp_path / "t.jsonl", _lines([*rows, {**rows[0], "rating": "bad"}]))
+    message = _fails(run_dir, **_table(path, columns=USERS, drop_rows_without_id=drop, max_malformed_frac=0.5), privacy=privacy)
+    assert message.startswith(f"{path}: no row holds an id {words}")
+    assert "privacy.unit=record" in message
 
 
 # --- too many rows that cannot be read --------------------------------------------------------------------------------

@@ -1,6 +1,34 @@
 import pytest
 
-from penname.privacy.unit import bound_contributions, group_by_unit, keyed_fraction
+from penname.privacy.errors import PrivacyError
+from penname.privacy.unit import bound_contributions, define_unit, group_by_unit, keyed_fraction
+
+
+def test_every_kind_of_unit_is_defined():
+    assert define_unit("user", None) == "one user: everything that one user id wrote"
+    assert define_unit("record", None).startswith("one record: a single review;")
+    assert define_unit("column", "household_id") == "one value of the column household_id: every record that carries it"
+    assert "column {0} {unit_column}:" in define_unit("column", "{0} {unit_column}")
+
+
+@pytest.mark.parametrize(
+    ("privacy_unit", "unit_column", "message"),
+    [
+        ("family", None, "privacy_unit: 'family' is not one of user, record, column"),
+        ("auto", None, "privacy_unit: 'auto'"),
+        ([], None, r"privacy_unit: \[\]"),
+        (None, None, "privacy_unit: None"),
+        ("column", None, "unit_column: privacy_unit column needs the name of a column, None is none"),
+        ("column", " ", "unit_column"),
+        ("column", "a\nb", "unit_column"),
+        ("column", 7, "unit_column"),
+        ("user", "home", "unit_column: is 'home', but privacy_unit user has no column"),
+        ("record", "", "unit_column"),
+    ],
+)
+def test_no_other_unit_is_defined(privacy_unit, unit_column, message):
+    with pytest.raises(PrivacyError, match=message):
+        define_unit(privacy_unit, unit_column)
 
 
 def test_a_fraction_depends_on_seed_purpose_and_identity():

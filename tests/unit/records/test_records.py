@@ -1,24 +1,26 @@
 """Records: split by user, bounded contributions, and one unit never moves another."""
 
 import dataclasses
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 
 import pytest
 
 from penname.config import Config, RecordsConfig
 from penname.errors import DataError, UsageError
 from penname.ingest.parquet_writer import write_parquet
-from penname.records.records import choose_unit, run_records
+from penname.records.records import run_records
 from penname.records.split import SPLITS, split_by_unit
 from penname.run_dir import RunDir, read_json, read_rows, write_json
 from penname.schemas import Review
 
 
-def make_reviews(num_users=60, per_user=3, *, with_ids=True, with_products=True):
+def make_reviews(num_users=60, per_user=3, *, with_ids=True, with_products=True, num_homes=None):
     return [
         Review(
             source=f"r.csv:{user * per_user + i + 2}",
             user_id=f"user-{user}" if with_ids else None,
+            unit_id=f"home-{user % num_homes}" if num_homes else None,
             rating=1 + (user + i) % 5,
             title=f"title {user} {i}",
             text=f"text {user} {i}",
@@ -37,10 +39,11 @@ def write_reviews(path, reviews):
             add_row(review)
 
 
-def split(tmp_path, reviews, **settings):
+def split(tmp_path, reviews, *, unit="user", unit_column=None, **settings):
     run_dir = RunDir(tmp_path)
     write_reviews(run_dir.path("reviews"), reviews)
-    write_json(run_dir.path("ingest_counts"), {"categories": ["Cases"], "num_products": int(any(review.product_title for review in reviews))})
+    num_products = int(any(review.product_title for review in reviews))
+    write_json(run_dir.path("ingest_counts"), {"categories": ["Cases"], "num_products": num_products, "privacy_unit": unit, "unit_column": unit_column})
     run_records(Config.model_validate(settings), run_dir)
     return {name: list(read_rows(run_dir.path(f"{name}_records"))) for name in SPLITS}, read_json(run_dir.path("records_counts"))
 
@@ -58,7 +61,23 @@ def test_no_user_is_in_two_splits_and_nobody_is_over_the_bound(tmp_path):
     assert max(per_user.values()) == 2
     assert counts["num_over_bound"] == len(make_reviews(per_user=6)) - sum(per_user.values())
     assert counts["privacy_unit"] == "user"
+    assert counts["unit_column"] is None
     assert counts["max_records_per_unit"] == 2
+    assert counts["unit_note"] == "Split by user: all reviews of one user are in the same split."
+
+
+def test_no_value_of_the_units_column_is_in_two_splits_or_over_the_bound(tmp_path, capsys):
+    reviews = make_reviews(num_homes=25)
+    settings = {"records": {"max_records_per_user": 3}, "privacy": {"unit": "column", "unit_column": "home"}}
+    rows, counts = split(tmp_path, reviews, unit="column", unit_column="home", **settings)
+    homes = {name: Counter(row["unit_id"] for row in rows[name]) for name in SPLITS}
+    assert sum(len(found) for found in homes.values()) == len(set().union(*homes.values())) == 25
+    assert all(found and max(found.values()) <= 3 for found in homes.values())
+    assert counts["num_units"] == {name: len(homes[name]) for name in SPLITS}
+    assert (counts["privacy_unit"], counts["unit_column"], counts["max_records_per_unit"]) == ("column", "home", 3)
+    assert counts["unit_definition"] == "one value of the column home: every record that carries it"
+    assert counts["unit_note"].startswith("Split by the column home, as asked: all reviews with one value of it are in the same split.")
+    assert "the protected unit is the value of the column home" in capsys.readouterr().err
 
 
 def test_a_record_is_the_review_in_the_template(tmp_path):
@@ -85,10 +104,11 @@ def test_removing_a_user_moves_nobody_else(tmp_path, removed, keep_frac):
 
 def test_removing_one_record_moves_no_other_where_the_record_is_the_unit(tmp_path):
     reviews = make_reviews(with_ids=False)
-    whole, counts = split(tmp_path / "a", reviews)
-    assert counts["privacy_unit"] == "record"
+    whole, counts = split(tmp_path / "a", reviews, unit="record")
+    assert (counts["privacy_unit"], counts["max_records_per_unit"]) == ("record", 1)
     assert "no user id" in counts["unit_note"]
-    rest, _ = split(tmp_path / "b", reviews[:4] + reviews[5:])
+    rest, _ = split(tmp_path / "b", reviews[:4] + reviews[5:], unit="record", privacy={"unit": "record"})
+    assert "as asked" in read_json(RunDir(tmp_path / "b").path("records_counts"))["unit_note"]
     for name in SPLITS:
         assert rest[name] == [row for row in whole[name] if row["text"] != reviews[4].text]
 
@@ -109,11 +129,16 @@ def test_equal_rows_of_one_user_are_two_records(tmp_path):
     assert len(ids) == len(set(ids))
 
 
-def test_reviews_without_a_user_in_a_table_that_has_users_are_one_unit_together(tmp_path):
-    reviews = [dataclasses.replace(review, user_id=None) if review.user_id == "user-3" else review for review in make_reviews(per_user=6)]
-    rows, _ = split(tmp_path, reviews, records={"max_records_per_user": 1})
-    nameless = [row for name in SPLITS for row in rows[name] if row["unit_id"] == ""]
-    assert len(nameless) == 1
+@pytest.mark.parametrize(("unit", "field"), [("user", "user_id"), ("column", "unit_id")])
+def test_a_review_without_its_unit_stops_the_run(tmp_path, unit, field):
+    reviews = make_reviews(num_homes=25)
+    broken = [dataclasses.replace(review, **{field: None if i else ""}) if i < 2 else review for i, review in enumerate(reviews)]
+    with pytest.raises(DataError, match=rf"records: 2 of {len(reviews)} reviews have no id \(privacy\.unit={unit}\); ingest again"):
+        split(tmp_path, broken, unit=unit, unit_column="home" if unit == "column" else None)
+    assert not RunDir(tmp_path).path("train_records").exists()
+    other = "column" if unit == "user" else "user"
+    _, counts = split(tmp_path, broken, unit=other, unit_column="home" if other == "column" else None)
+    assert counts["privacy_unit"] == other
 
 
 @pytest.mark.parametrize("shares", [(0.15, 0.15), (0.0, 0.5), (0.6, 0.1)])
@@ -139,14 +164,6 @@ def test_another_seed_is_another_split():
     assert first != second
 
 
-def test_the_unit_is_never_made_up():
-    assert choose_unit("auto", has_user_ids=True) == "user"
-    assert choose_unit("auto", has_user_ids=False) == "record"
-    assert choose_unit("record", has_user_ids=True) == "record"
-    with pytest.raises(UsageError, match=r"privacy\.unit: is user, but this data has no user ids"):
-        choose_unit("user", has_user_ids=False)
-
-
 def test_a_template_that_names_products_where_there_are_none(tmp_path):
     with pytest.raises(UsageError, match=r"records\.prompt_template: names \{product_title\}"):
         split(tmp_path, make_reviews(with_products=False), records={"prompt_template": "{product_title} {category} {rating}:"})
@@ -159,10 +176,34 @@ def test_the_default_prompt_names_the_product_where_there_are_products(tmp_path,
     assert request.startswith("Product: Case X\nCategory: Cases\n" if with_products else "Category: Cases\n")
 
 
-def test_too_few_reviews_are_one_line_and_leave_no_counts(tmp_path):
-    with pytest.raises(DataError, match=r"the split \w+ is empty: 1 reviews are too few"):
-        split(tmp_path, make_reviews(1, 1))
-    assert not RunDir(tmp_path).path("records_counts").exists()
+@pytest.mark.parametrize(("unit", "unit_column"), [("user", None), ("column", "home")])
+def test_one_unit_that_owns_all_reviews_stops_the_run(tmp_path, unit, unit_column):
+    reviews = [dataclasses.replace(review, user_id="ann", unit_id="home-1") for review in make_reviews()]
+    message = fails_to_split(tmp_path, reviews, unit=unit, unit_column=unit_column)
+    assert message.startswith(f"records: all {len(reviews)} reviews belong to one unit; privacy.unit={unit} protects nobody where there is nobody else")
+    rows, _ = split(tmp_path, reviews, unit="record")
+    assert all(rows.values())
+
+
+@pytest.mark.parametrize("unit", ["user", "record"])
+def test_too_few_units_stop_the_run(tmp_path, unit):
+    message = fails_to_split(tmp_path, make_reviews(2, 1), unit=unit)
+    assert re.match(r"records: the split (train|heldout|test) is empty: 2 reviews of 2 units", message)
+    assert f"units (privacy.unit={unit}) are too few for records.test_frac=0.15 and records.heldout_frac=0.15; take data of" in message
+
+
+def test_too_few_units_that_are_kept_stop_the_run(tmp_path):
+    message = fails_to_split(tmp_path, make_reviews(), records={"keep_frac": 0.001})
+    assert "of 60 units (privacy.unit=user), of which records.keep_frac=0.001 keeps 0, are too few" in message
+
+
+def fails_to_split(tmp_path, reviews, **settings):
+    """One clear line, and no file of records."""
+    with pytest.raises(DataError) as caught:
+        split(tmp_path, reviews, **settings)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in RunDir(tmp_path).path("records_counts").parent.glob("*")] == []
+    return str(caught.value)
 
 
 def test_no_heldout_share_is_no_heldout(tmp_path):

@@ -46,7 +46,7 @@ def test_verdict_prefers_accuracy_and_names_the_naive_guess(certificate):
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 1.0, 7.9871, 13.9, 50.0, 1000.0])
 @pytest.mark.parametrize("delta", [1e-12, 1e-5])
 def test_explained_bounds_are_never_below_the_true_ones(epsilon, delta):
-    sentences = wording.explain_epsilon(epsilon, delta, "user")
+    sentences = wording.explain_epsilon(epsilon, delta, {"privacy_unit": "user"})
     factor = sentences[0].split("factor of ")[1].split(" (e")[0]
     if factor == "more than a million":
         assert epsilon > math.log(1e6)
@@ -73,3 +73,17 @@ def test_a_releasable_certificate_has_no_reasons(certificate):
 def test_the_same_reason_is_not_said_twice(certificate):
     seeded = certificate | {"noise_source": "seed", "releasable": False, "not_releasable_because": ["privacy.noise_seed is set"]}
     assert wording.reasons_not_to_release(seeded) == ["privacy.noise_seed is set"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "column", "every", "who"),
+    [
+        ("user", None, "user", "one user, with all reviews of theirs that take part,"),
+        ("record", None, "single review", "one single review changes"),
+        ("column", "home", "value of the column home", "one value of the column home, with all its reviews that take part,"),
+    ],
+)
+def test_every_kind_of_unit_has_its_words(unit, column, every, who):
+    certificate = {"privacy_unit": unit, "unit_column": column}
+    assert wording.unit_in_words(certificate) == every
+    assert who in wording.explain_epsilon(1.0, 1e-6, certificate)[0]
