@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def make_tiny_llama(*, seed: int = 0, tied: bool = True):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return LlamaForCausalLM(config).float().eval()
+
+
+def charged(mechanism):
+    """The mechanism with a receipt for its own event, as a ledger gives it."""
+    from penname.privacy.ledger import Receipt
+
+    return replace(mechanism, receipt=Receipt("test", mechanism.event, mechanism.keystream.commitment))
 
 
 @pytest.fixture(scope="session")

@@ -250,7 +250,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, ImportError):
         return f"{error}; install it, or reinstall penname with `make setup`", 1
     if isinstance(error, MemoryError):
-        return "out of memory; make train.physical_batch_tokens or generate.batch_size smaller, and run the same command again", 1
+        return "out of memory; make generate.batch_size smaller and run the same command again, or train.physical_batch_tokens, which needs a new --out", 1
     return _explain_unexpected(), 1
 
 

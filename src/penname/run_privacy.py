@@ -1,13 +1,20 @@
-"""The privacy of one run: its key, its promise and its shares, from the config and the run folder. Train and generate both charge it."""
+"""The privacy of one run: its key, its promise, its shares and its book, from the config and the run folder. Train and generate charge it."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 from penname.config import Config
+from penname.privacy.book import Book, DataSetLedger
 from penname.privacy.budget import Budget
+from penname.privacy.errors import LedgerError
 from penname.privacy.keystream import Keystream
-from penname.privacy.ledger import Promise
+from penname.privacy.ledger import COUNT_ID, HISTOGRAM_ID, TRAINING_ID, Ledger, Promise, Scope
+from penname.privacy.mechanism import DpSgd
 from penname.privacy.unit import NEIGHBORING_RELATION
-from penname.run_dir import RunDir, read_json
+from penname.run_dir import RunDir, hash_value, read_json
 
 
 def open_keystream(config: Config, run_dir: RunDir) -> Keystream:
@@ -26,6 +33,107 @@ def plan_budget(config: Config, run_dir: RunDir, keystream: Keystream) -> Budget
         privacy_unit=counts["privacy_unit"],
         neighboring_relation=NEIGHBORING_RELATION,
         noise_source=keystream.source,
+        unit_column=counts["unit_column"],
     )
     bound = counts["max_records_per_unit"]
     return Budget.plan(promise, marginals_frac=config.privacy.marginals_frac, max_records_per_unit=bound, keystream=keystream)
+
+
+def plan_training(config: Config, budget: Budget, *, noisy_num_units: int) -> DpSgd:
+    """The training of the arm with DP, not charged yet; deterministic, given the released count of units."""
+    return budget.plan_training(
+        num_units=noisy_num_units,
+        expected_batch_size=config.train.expected_batch_size,
+        num_steps=config.train.num_steps,
+        l2_clip_norm=config.privacy.l2_clip_norm,
+        keystream=budget.unit_count.keystream,
+    )
+
+
+def open_book(config: Config, run_dir: RunDir, budget: Budget) -> Book:
+    """The run's ledger, and its data set's where `privacy.ledger` names one; both begun when there are none.
+
+    Raises:
+      LedgerError: a ledger is damaged, lost or cut, or belongs to another run or to other data. Nothing is charged then.
+    """
+    check_nothing_lost(run_dir)
+    data_set = None
+    if config.privacy.ledger is not None:
+        path, target_epsilon = Path(config.privacy.ledger), config.privacy.ledger_epsilon
+        data_set = DataSetLedger.open(path, budget.promise, target_epsilon=target_epsilon, data_sha256=hash_data_set(run_dir))
+    scope = Scope(data_set_ledger=data_set.heading_sha256 if data_set else None)
+    return Book(Ledger.open(run_dir.path("ledger"), budget.promise, scope), data_set)
+
+
+def hash_data_set(run_dir: RunDir) -> str:
+    """Hash of the private files that the run was made from. PRIVATE."""
+    sources = read_json(run_dir.path("ingest_counts"))["sources"]
+    return hash_value(sorted(source["sha256"] for source in sources if source["role"] == "reviews"))
+
+
+def check_nothing_lost(run_dir: RunDir) -> None:
+    """Checks that the run's ledger holds every event of which the run folder shows a result.
+
+    Raises:
+      LedgerError: the ledger is lost, cut or of another run; what was spent would be forgotten.
+    """
+    path, results = run_dir.path("ledger"), _find_results(run_dir)
+    if not results:
+        return
+    example = next(iter(results.values())).relative_to(run_dir.root)
+    if not path.exists() or path.stat().st_size == 0:
+        raise LedgerError(f"{path}: is missing or empty, but {example} was made under it; put the ledger back, or start a run in a new folder for --out")
+    entries = Ledger.read(path).entries
+    for event_id, result in results.items():
+        if all(entry["event_id"] != event_id for entry in entries):
+            raise LedgerError(
+                f"{path}: lacks {event_id}, but {result.relative_to(run_dir.root)} was made under it; "
+                "the ledger was cut or is of another run. Put it back, or start a run in a new folder for --out"
+            )
+    if COUNT_ID in results and read_json(results[COUNT_ID]).get("key_commitment") not in _keys_of(entries, COUNT_ID):
+        raise LedgerError(f"{path}: is the ledger of another run: {example} was made under another key. Put the ledger of this run back")
+
+
+def _keys_of(entries: list[dict[str, Any]], event_id: str) -> list[str]:
+    return [entry["key_commitment"] for entry in entries if entry["event_id"] == event_id]
+
+
+def _find_results(run_dir: RunDir) -> dict[str, Path]:
+    """What was computed under each event, as far as it is still there."""
+    adapter, conditioning = run_dir.path("adapter_with_dp"), run_dir.path("conditioning")
+    traces = {COUNT_ID: [run_dir.path("unit_count")], TRAINING_ID: [adapter, adapter.parent / "checkpoint", run_dir.path("train_metrics_with_dp")]}
+    if conditioning.exists() and read_json(conditioning)["source"] == DP_SOURCE:
+        traces[HISTOGRAM_ID] = [conditioning]
+    found = {event_id: [path for path in paths if path.exists()] for event_id, paths in traces.items()}
+    return {event_id: paths[0] for event_id, paths in found.items() if paths}
+
+
+DP_SOURCE = "dp_histogram"
+"""What conditioning.json says of shares that come from the charged histogram."""
+
+
+def find_event_faults(config: Config, run_dir: RunDir, ledger: Ledger) -> list[str]:
+    """Where the ledger is not what this config and this run folder charge: each planned event once, with its very mechanism, and no other.
+
+    Returns:
+      Reasons not to release, in sentences; empty when all is as planned.
+    """
+    # The noise depends on no key, and the run's own is gone once everything is released; this one only fills the place.
+    source = "operating_system" if config.privacy.noise_seed is None else "seed"
+    budget = plan_budget(config, run_dir, Keystream(bytes(32), source=source))
+    count = read_json(run_dir.path("unit_count"))
+    training = plan_training(config, budget, noisy_num_units=count["noisy_num_units"])
+    planned = {COUNT_ID: budget.unit_count.event, TRAINING_ID: training.event, HISTOGRAM_ID: budget.histogram.event}
+    faults: list[str] = []
+    if ledger.promise != budget.promise:
+        faults.append("the ledger's promise is not that of the config")
+    for event_id, event in planned.items():
+        charged = [entry["event"] for entry in ledger.entries if entry["event_id"] == event_id]
+        if len(charged) != 1:
+            faults.append(f"{event_id} is charged {len(charged)} times, not once")
+        elif json.dumps(charged[0], sort_keys=True) != json.dumps(event, sort_keys=True):
+            faults.append(f"{event_id} is not charged as this config computes it")
+    faults.extend(f"{entry['event_id']} is charged and not planned" for entry in ledger.entries if entry["event_id"] not in planned)
+    if any(entry["key_commitment"] != count["key_commitment"] for entry in ledger.entries):
+        faults.append("the ledger holds events of another key than this run's")
+    return faults

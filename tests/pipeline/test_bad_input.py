@@ -7,6 +7,7 @@ import shutil
 import time
 
 import pytest
+import yaml
 
 from tests.pipeline.conftest import write_config
 
@@ -63,6 +64,59 @@ def test_a_table_that_cannot_be_used(penname, table, tmp_path, name):
     content, data, code, words = BAD_TABLES[name]
     penname("run", table(content, **data), "--out", tmp_path / "run").fails(code, *words)
     assert nothing_written(tmp_path / "run")
+
+
+USERS = ["rating,text,title,category,user,home"] + [f"{1 + i % 5},Text number {i} of it,Title {i},A,u{i},h{i % 7}" for i in range(60)]
+WITH_USER = {"columns": {"rating": "rating", "text": "text", "title": "title", "category": "category", "user_id": "user"}}
+
+
+def replace_users(ids):
+    """The table with another user id in the first rows."""
+    rows = [row.split(",") for row in USERS[1:]]
+    for row, user in zip(rows, ids, strict=False):
+        row[4] = user
+    return "\n".join([USERS[0], *(",".join(row) for row in rows)]) + "\n"
+
+
+BAD_UNITS = {
+    "a null id in some rows": (replace_users(["", "u1", ""]), {}, 1, ["data.columns.user_id", "2 of 60 rows"]),
+    "zero users": (replace_users([""] * 60), {}, 1, ["data.columns.user_id", "zero users"]),
+    "one user owns all": (replace_users(["me"] * 60), {}, 1, ["privacy.unit=user", "one unit"]),
+    "no such unit column": (replace_users([]), {"unit": "column", "unit_column": "house"}, 2, ["privacy.unit_column", "house", "home"]),
+    "unit column without unit": (replace_users([]), {"unit_column": "home"}, 2, ["privacy.unit_column"]),
+    "unit without unit column": (replace_users([]), {"unit": "column"}, 2, ["privacy.unit_column"]),
+    "epsilon 0": (replace_users([]), {"target_epsilon": 0}, 2, ["privacy.target_epsilon"]),
+    "epsilon below 0": (replace_users([]), {"target_epsilon": -1.0}, 2, ["privacy.target_epsilon"]),
+    "epsilon NaN": (replace_users([]), {"target_epsilon": float("nan")}, 2, ["privacy.target_epsilon"]),
+    "delta 0": (replace_users([]), {"delta": 0.0}, 2, ["privacy.delta"]),
+    "delta 1": (replace_users([]), {"delta": 1.0}, 2, ["privacy.delta"]),
+    "delta above 1/N": (replace_users([]), {"delta": 0.03}, 1, ["privacy.delta", "N^-1.1"]),
+    "a budget too small to calibrate": (replace_users([]), {"target_epsilon": 1e-9}, 1, ["target_epsilon", "too small"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_UNITS)
+def test_units_and_promises_that_are_none_spend_nothing(penname, table, tmp_path, name):
+    content, privacy, code, words = BAD_UNITS[name]
+    config = table(content, **WITH_USER)
+    write_config(config, yaml.safe_load(config.read_text()) | {"privacy": privacy})
+    penname("run", config, "--out", tmp_path / "run").fails(code, *words)
+    assert not (tmp_path / "run/ledger.jsonl").exists()
+    assert not list((tmp_path / "run").glob("2_train/*.json"))
+
+
+def test_a_column_can_be_the_unit(penname, table, tmp_path):
+    rows = "".join(f"{1 + i % 5},Text number {i} of it,Title {i},A,u{i},h{i % 70}\n" for i in range(280))
+    config, root = table(USERS[0] + "\n" + rows, **WITH_USER), tmp_path / "run"
+    write_config(config, yaml.safe_load(config.read_text()) | {"privacy": {"unit": "column", "unit_column": "home"}})
+    penname.succeed("run", config, "--out", root, "train.num_steps=1", "generate.num_records=4", "train.arms=[with_dp]")
+    counts = json.loads((root / "1_records/counts.json").read_text())
+    assert sum(counts["num_units"].values()) == 70
+    assert counts["num_records"]["train"] == 2 * counts["num_units"]["train"]
+    certificate = json.loads((root / "release/certificate.json").read_text())
+    assert (certificate["privacy_unit"], certificate["unit_column"]) == ("column", "home")
+    assert "for one value of the column home" in penname.succeed("verify", root).stdout
+    assert "value of the column home" in (root / "5_report/report.html").read_text()
 
 
 def test_a_few_bad_rows_are_rejected_and_counted(penname, table, tmp_path):

@@ -74,7 +74,7 @@ def run_main(monkeypatch, capsys, raised):
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, "penname: /x: Permission denied"),
         (KeyboardInterrupt(), 130, "penname: interrupted"),
         (130, 130, "penname: interrupted"),
-        (MemoryError(), 1, "penname: out of memory; make train.physical_batch_tokens"),
+        (MemoryError(), 1, "penname: out of memory; make generate.batch_size"),
         (ModuleNotFoundError("No module named 'wandb'"), 1, "penname: No module named 'wandb'; install it"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, None),
     ],

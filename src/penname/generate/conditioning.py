@@ -11,10 +11,10 @@ import numpy as np
 
 from penname.config import Config
 from penname.errors import DataError
-from penname.privacy.ledger import Ledger
+from penname.privacy.ledger import HISTOGRAM_ID
 from penname.privacy.marginals import release_histogram
 from penname.run_dir import RunDir, hash_path, read_json, read_rows, write_json
-from penname.run_privacy import open_keystream, plan_budget
+from penname.run_privacy import DP_SOURCE, open_book, open_keystream, plan_budget
 from penname.schemas import RATINGS, Product
 
 
@@ -44,15 +44,12 @@ def release_conditioning(config: Config, run_dir: RunDir) -> dict[str, Any]:
         return read_json(path)
     categories: list[str] = read_json(run_dir.path("records_counts"))["category_domain"]
     domain = [(rating, category) for rating in RATINGS for category in categories]
-    index = {cell: i for i, cell in enumerate(domain)}
-    cells = [index[int(row["rating"]), row["category"]] for row in read_rows(train)]
     if "with_dp" in config.train.arms:
-        keystream = open_keystream(config, run_dir)
-        budget = plan_budget(config, run_dir, keystream)
-        ledger = Ledger.open(run_dir.path("ledger"), budget.promise)
-        ledger.spend("histogram/rating_category", budget.histogram.event, keystream=keystream, inputs_sha256=hash_path(train))
-        shares, source = release_histogram(budget.histogram, cells=cells, num_cells=len(domain)), "dp_histogram"
+        budget = plan_budget(config, run_dir, open_keystream(config, run_dir))
+        histogram = budget.histogram.charge(open_book(config, run_dir, budget), HISTOGRAM_ID, inputs_sha256=hash_path(train))
+        shares, source = release_histogram(histogram, cells=_find_cells(train, domain), num_cells=len(domain)), DP_SOURCE
     else:
+        cells = _find_cells(train, domain)
         shares, source = np.bincount(cells, minlength=len(domain)) / len(cells), "exact counts, PRIVATE"
     rows = [{"rating": r, "category": c, "share": float(share)} for (r, c), share in zip(domain, shares, strict=True)]
     released = {"source": source, "cells": rows}
@@ -60,6 +57,12 @@ def release_conditioning(config: Config, run_dir: RunDir) -> dict[str, Any]:
     # Everything that the key was for is released. Without it nobody, not even the owner of the run folder, can subtract the noise.
     run_dir.path("noise_key").unlink(missing_ok=True)
     return released
+
+
+def _find_cells(train: Path, domain: Sequence[tuple[int, str]]) -> list[int]:
+    """The cell of each training record. PRIVATE."""
+    index = {cell: i for i, cell in enumerate(domain)}
+    return [index[int(row["rating"]), row["category"]] for row in read_rows(train)]
 
 
 def read_catalogue(path: Path) -> list[Product]:

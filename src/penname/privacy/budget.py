@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from penname.privacy.accounting import FIRST_DELTA_FRAC, check_promise, compute_epsilon
+from penname.privacy.book import Book
 from penname.privacy.errors import PrivacyError
 from penname.privacy.keystream import Keystream
-from penname.privacy.ledger import Promise
-from penname.privacy.marginals import plan_marginals, release_unit_count
+from penname.privacy.ledger import COUNT_ID, HISTOGRAM_ID, TRAINING_ID, Promise
+from penname.privacy.marginals import plan_marginals
 from penname.privacy.mechanism import DpSgd, GaussianRelease
 
 
@@ -28,13 +30,18 @@ class Budget:
           marginals_frac: Share of target_epsilon for count and histogram.
           max_records_per_unit: Contribution bound.
           keystream: Source of sampling and noise.
+        Raises:
+          PrivacyError: names what of target_epsilon and delta cannot be promised, or says that the share is too small for any noise.
         """
+        check_promise(promise.target_epsilon, promise.delta)
         share = promise.target_epsilon * marginals_frac
         count, histogram = plan_marginals(target_epsilon=share, delta=promise.delta, max_records_per_unit=max_records_per_unit, keystream=keystream)
         return cls(promise, count, histogram)
 
     def plan_training(self, *, num_units: int, expected_batch_size: int, num_steps: int, l2_clip_norm: float, keystream: Keystream) -> DpSgd:
         """DP-SGD with the least noise that keeps the promise together with both marginals.
+
+        The count is accounted for apart, because this depends on it; see `accounting.compute_epsilon_in_two_parts`.
 
         Args:
           num_units: The released count of units, or a number that is public; never the exact private count.
@@ -43,31 +50,53 @@ class Budget:
           l2_clip_norm: > 0.
           keystream: Source of sampling and noise.
         """
+        sampling_prob = min(1.0, expected_batch_size / num_units)
+        return self._calibrate_training(sampling_prob, num_steps=num_steps, l2_clip_norm=l2_clip_norm, keystream=keystream)
+
+    def _calibrate_training(self, sampling_prob: float, *, num_steps: int, l2_clip_norm: float, keystream: Keystream) -> DpSgd:
+        delta = self.promise.delta
         return DpSgd.calibrate(
-            target_epsilon=self.promise.target_epsilon,
-            delta=self.promise.delta,
-            other_events=[self.unit_count.event, self.histogram.event],
-            sampling_prob=min(1.0, expected_batch_size / num_units),
+            target_epsilon=self.promise.target_epsilon - compute_epsilon([self.unit_count.event], delta=delta * FIRST_DELTA_FRAC),
+            delta=delta * (1 - FIRST_DELTA_FRAC),
+            other_events=[self.histogram.event],
+            sampling_prob=sampling_prob,
             num_steps=num_steps,
             l2_clip_norm=l2_clip_norm,
             keystream=keystream,
         )
 
-    def release_unit_count(self, *, num_units: int) -> int:
-        """The number of units with noise. Charge `unit_count.event` first."""
-        return release_unit_count(self.unit_count, num_units=num_units)
+    def check_room(self, book: Book, *, num_steps: int) -> None:
+        """Checks that the data set's budget has room for the whole run; call it before the first charge.
+
+        The training's sampling probability depends on a count that is not released yet. That of the run before stands in for it, which is
+        released; a run that differs much from it may still be refused when its training is charged.
+
+        Args:
+          book: Of the run.
+          num_steps: Of the training.
+        Raises:
+          BudgetExceededError: there is no room; nothing is written.
+        """
+        if book.data_set is None or book.is_charged(keystream := self.unit_count.keystream):
+            return
+        before = book.data_set.read_events(TRAINING_ID)
+        sampling_prob = before[-1]["sampling_prob"] if before else 1.0
+        training = self._calibrate_training(sampling_prob, num_steps=num_steps, l2_clip_norm=1.0, keystream=keystream)
+        book.check_room([(COUNT_ID, self.unit_count.event), (TRAINING_ID, training.event), (HISTOGRAM_ID, self.histogram.event)])
 
 
 def check_delta(delta: float, *, num_units: int) -> None:
-    """Checks delta <= N^-1.1: above, a mechanism that publishes a few whole records could call itself private.
+    """Checks delta <= N^-1.1, which is below 1 / N: above, a mechanism that publishes a few whole records could call itself private.
 
     Args:
       delta: Promised.
       num_units: N. PRIVATE: the message is for the owner of the data.
     Raises:
-      PrivacyError: names the largest delta that is allowed.
+      PrivacyError: names the largest delta that is allowed, or there is no unit.
     Source: Ponomareva et al. (2023), section 5.3.3. https://arxiv.org/abs/2303.00654
     """
+    if num_units < 1:
+        raise PrivacyError("privacy.delta: there is no unit in the training split, so there is nothing to promise")
     allowed = num_units**-1.1
-    if delta > allowed:
+    if not delta <= allowed:
         raise PrivacyError(f"privacy.delta: {delta:g} is too large for {num_units:,} units in the training split; at most N^-1.1 = {allowed:.2g}")

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from penname.privacy.accounting import calibrate_noise
+from penname.privacy.accounting import FIRST_DELTA_FRAC, calibrate_noise
 from penname.privacy.errors import PrivacyError
 from penname.privacy.keystream import Keystream
 from penname.privacy.mechanism import GaussianRelease
 
+# A count of hundreds of units bears more noise than the many cells of a histogram.
+_COUNT_FRAC = 0.25
+
 
 def plan_marginals(*, target_epsilon: float, delta: float, max_records_per_unit: int, keystream: Keystream) -> tuple[GaussianRelease, GaussianRelease]:
     """The two releases, the count of units and the histogram of cells, that together spend at most (target_epsilon, delta).
+
+    The count is accounted for apart from all else, at its own share of delta; see `accounting.compute_epsilon_in_two_parts`.
 
     Args:
       target_epsilon: The marginals' share of the promise.
@@ -24,11 +29,14 @@ def plan_marginals(*, target_epsilon: float, delta: float, max_records_per_unit:
     Returns:
       The release of the count (sensitivity 1) and of the histogram (sensitivity max_records_per_unit).
     """
-    probe = {"type": "gaussian", "l2_sensitivity": 1.0}
-    noise_multiplier = calibrate_noise(lambda sought: [{**probe, "noise_multiplier": sought}] * 2, target_epsilon=target_epsilon, delta=delta)
-    count = GaussianRelease("count_units", noise_multiplier, 1.0, keystream)
-    histogram = GaussianRelease("histogram", noise_multiplier, float(max_records_per_unit), keystream)
-    return count, histogram
+
+    def calibrate(share: float, delta_share: float) -> float:
+        probe = {"type": "gaussian", "l2_sensitivity": 1.0}
+        return calibrate_noise(lambda sought: [{**probe, "noise_multiplier": sought}], target_epsilon=share * target_epsilon, delta=delta_share * delta)
+
+    count = GaussianRelease("count_units", calibrate(_COUNT_FRAC, FIRST_DELTA_FRAC), 1.0, keystream)
+    histogram_noise = calibrate(1 - _COUNT_FRAC, 1 - FIRST_DELTA_FRAC)
+    return count, GaussianRelease("histogram", histogram_noise, float(max_records_per_unit), keystream)
 
 
 def release_unit_count(release: GaussianRelease, *, num_units: int) -> int:

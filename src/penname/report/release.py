@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from penname import __version__
 from penname.config import Config
-from penname.privacy.certificate import CERTIFICATE_NAME, LEDGER_NAME, build_certificate
+from penname.privacy.book import read_snapshot
+from penname.privacy.certificate import CERTIFICATE_NAME, DATA_SET_LEDGER_NAME, LEDGER_NAME, build_certificate, list_files
 from penname.privacy.ledger import Ledger
 from penname.run_dir import RunDir, hash_path, read_json, replace_folder, write_json
+from penname.run_privacy import check_nothing_lost, find_event_faults
 
 _LIBRARIES = ("torch", "transformers", "peft", "dp-accounting", "numpy")
 
@@ -21,28 +25,43 @@ _README = """This folder was written by penname {version} and may be shared.
 {name}  synthetic reviews, one JSON object a line
 adapter/  the LoRA adapter that wrote them (PEFT format), for the base model {model}
 ledger.jsonl  every use of the private data, written before it happened
-certificate.json  the promise, what was spent, and the hash of every file here
+{data_set}certificate.json  the promise, what was spent, and the hash of every file here
 
 Check it with `penname verify .` (needs neither the model nor the private data).
 """
+
+
+_DATA_SET_LINE = f"{DATA_SET_LEDGER_NAME}  the same for all runs on this data up to now, which share one budget\n"
+
+
+@dataclass(frozen=True)
+class _Account:
+    """What a release is certified from: the run's ledger, and its data set's as it was at one moment."""
+
+    ledger: Ledger | None
+    data_set: Ledger | None = None
+    snapshot: bytes | None = None
+    obstacles: Sequence[str] = ()
 
 
 def write_release(config: Config, run_dir: RunDir) -> dict[str, Any]:
     """Fills release/ with what the private arm made and certifies it; where it may not be released, there is no release/.
 
     Args:
-      config: For what is assumed public.
+      config: For what is assumed public, and for the events that the ledger must hold.
       run_dir: Holds the ledger, the private arm's adapter and its synthetic records.
     Returns:
       The certificate, which is written to the report's folder in either case.
+    Raises:
+      LedgerError: a ledger is damaged or lost.
     """
-    ledger = Ledger.read(run_dir.path("ledger")) if "with_dp" in config.train.arms else None
-    target, certificate = run_dir.path("release"), _certify(config, run_dir, ledger, files={})
+    account = _read_account(config, run_dir)
+    target, certificate = run_dir.path("release"), _certify(config, run_dir, account)
     if certificate["releasable"]:
         with replace_folder(target) as folder:
-            _copy_releasable(config, run_dir, folder)
+            _copy_releasable(config, run_dir, account, folder)
             files = {path.relative_to(folder).as_posix(): hash_path(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-            certificate = _certify(config, run_dir, ledger, files=files)
+            certificate = list_files(certificate, files)
             write_json(folder / CERTIFICATE_NAME, certificate)
     elif target.exists():
         shutil.rmtree(target)
@@ -50,22 +69,40 @@ def write_release(config: Config, run_dir: RunDir) -> dict[str, Any]:
     return certificate
 
 
-def _copy_releasable(config: Config, run_dir: RunDir, folder: Path) -> None:
+def _read_account(config: Config, run_dir: RunDir) -> _Account:
+    if "with_dp" not in config.train.arms:
+        return _Account(None)
+    check_nothing_lost(run_dir)
+    ledger = Ledger.read(run_dir.path("ledger"))
+    obstacles = find_event_faults(config, run_dir, ledger)
+    if config.privacy.ledger is None:
+        return _Account(ledger, obstacles=obstacles)
+    path = Path(config.privacy.ledger)
+    snapshot = read_snapshot(path)
+    return _Account(ledger, Ledger.parse(path, snapshot), snapshot, obstacles)
+
+
+def _copy_releasable(config: Config, run_dir: RunDir, account: _Account, folder: Path) -> None:
     synthetic = run_dir.path("synthetic_with_dp")
     shutil.copyfile(synthetic, folder / synthetic.name)
     shutil.copytree(run_dir.path("adapter_with_dp"), folder / "adapter")
     shutil.copyfile(run_dir.path("ledger"), folder / LEDGER_NAME)
-    readme = _README.format(version=__version__, name=synthetic.name, model=config.model.name)
+    if account.snapshot is not None:
+        (folder / DATA_SET_LEDGER_NAME).write_bytes(account.snapshot)
+    data_set = _DATA_SET_LINE if account.snapshot is not None else ""
+    readme = _README.format(version=__version__, name=synthetic.name, model=config.model.name, data_set=data_set)
     (folder / "README.txt").write_text(readme, encoding="utf-8")
 
 
-def _certify(config: Config, run_dir: RunDir, ledger: Ledger | None, *, files: dict[str, str]) -> dict[str, Any]:
+def _certify(config: Config, run_dir: RunDir, account: _Account) -> dict[str, Any]:
     path = run_dir.path("self_checks")
     return build_certificate(
-        ledger,
+        account.ledger,
+        data_set=account.data_set,
+        obstacles=account.obstacles,
         assumed_public=describe_assumptions(config, run_dir),
-        files=files,
-        self_checks=read_json(path) if ledger is not None else [],
+        files={},
+        self_checks=read_json(path) if account.ledger is not None else [],
         versions={"penname": __version__, "python": platform.python_version(), **{n: importlib.metadata.version(n) for n in _LIBRARIES}},
         machine=f"{platform.system()} {platform.machine()}",
     )
@@ -79,7 +116,7 @@ def describe_assumptions(config: Config, run_dir: RunDir) -> list[str]:
         "The layout of the data, the template of prompts and completions, and every setting of this run.",
         f"The base model {config.model.name} and what it was pre-trained on.",
         f"The list of categories, taken from {domain}, and the ratings 1 to 5.",
-        "The hyperparameters: that they were not chosen by looking at this data.",
+        "The settings: that they were not chosen by looking at this data, or at what earlier runs on it released.",
     ]
     if counts["catalogue"] is not None:
         assumed.append("The catalogue of products with titles and categories.")

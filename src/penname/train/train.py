@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,22 +18,22 @@ from penname.model.tokenize import encode_record
 from penname.privacy.budget import check_delta
 from penname.privacy.clipping import BoundedSum
 from penname.privacy.keystream import Keystream
-from penname.privacy.ledger import Ledger
+from penname.privacy.ledger import COUNT_ID, TRAINING_ID
+from penname.privacy.marginals import release_unit_count
 from penname.privacy.mechanism import DpSgd, NonPrivateSum
 from penname.privacy.selfcheck import CheckResult, check_adapters_moved, check_mechanism, check_only_adapters_train, to_rows
 from penname.privacy.unit import group_by_unit
 from penname.progress import say
 from penname.run_dir import RunDir, hash_path, hash_value, read_rows, write_json
-from penname.run_privacy import open_keystream, plan_budget
+from penname.run_privacy import open_book, open_keystream, plan_budget, plan_training
 from penname.schemas import Arm, Record
 from penname.train.arms import NonPrivateArm, PrivateArm, TrainingArm
-from penname.train.loop import ArmFiles, Unit, sum_physical_batch, train_arm
+from penname.train.layout import Layout, Unit, choose_layout, count_tokens, sum_units
+from penname.train.loop import ArmFiles, train_arm
 from penname.train.tracking import track_steps
 
-_NUM_PROBE_UNITS = 4
-# Rounding of a loss: eight bits of mantissa in bfloat16, where a sum over other shapes may differ by a few units in the last place.
-_HALF_TOLERANCE = 0.03
-_FLOAT_TOLERANCE = 1e-3
+# Each more costs one pass alone; two are enough to be each other's batch mates.
+_NUM_PROBE_UNITS = 3
 
 
 def run_train(config: Config, run_dir: RunDir) -> None:
@@ -68,27 +69,23 @@ def run_train(config: Config, run_dir: RunDir) -> None:
 
 
 def hash_training_inputs(config: Config, run_dir: RunDir) -> str:
-    """Hash of everything that the training reads."""
+    """Hash of everything that the training reads. What changes where or when it is computed, and no bit of it, is left out."""
     sections = {name: getattr(config, name).model_dump() for name in ("model", "privacy", "train")}
-    del sections["train"]["arms"], sections["train"]["physical_batch_tokens"]
+    for name in ("arms", "checkpoint_every_secs"):
+        del sections["train"][name]
+    for name in ("ledger", "ledger_epsilon"):
+        del sections["privacy"][name]
     return hash_value({**sections, "train_records": hash_path(run_dir.path("train_records"))})
 
 
 def _plan_and_charge(config: Config, run_dir: RunDir, keystream: Keystream, *, num_units: int, inputs_sha256: str) -> DpSgd:
     budget = plan_budget(config, run_dir, keystream)
-    ledger = Ledger.open(run_dir.path("ledger"), budget.promise)
-    charge: dict[str, Any] = {"keystream": keystream, "inputs_sha256": inputs_sha256}
-    ledger.spend("count_units", budget.unit_count.event, **charge)
-    noisy_num_units = budget.release_unit_count(num_units=num_units)
-    write_json(run_dir.path("unit_count"), {"noisy_num_units": noisy_num_units})
-    mechanism = budget.plan_training(
-        num_units=noisy_num_units,
-        expected_batch_size=config.train.expected_batch_size,
-        num_steps=config.train.num_steps,
-        l2_clip_norm=config.privacy.l2_clip_norm,
-        keystream=keystream,
-    )
-    ledger.spend("train/with_dp", mechanism.event, **charge)
+    book = open_book(config, run_dir, budget)
+    budget.check_room(book, num_steps=config.train.num_steps)
+    unit_count = budget.unit_count.charge(book, COUNT_ID, inputs_sha256=inputs_sha256)
+    noisy_num_units = release_unit_count(unit_count, num_units=num_units)
+    write_json(run_dir.path("unit_count"), {"noisy_num_units": noisy_num_units, "key_commitment": keystream.commitment})
+    mechanism = plan_training(config, budget, noisy_num_units=noisy_num_units).charge(book, TRAINING_ID, inputs_sha256=inputs_sha256)
     say(
         f"privacy: epsilon {config.privacy.target_epsilon:g}, delta {config.privacy.delta:g} for one {budget.promise.privacy_unit}: "
         f"noise multiplier {mechanism.noise_multiplier:.4f}, sampling probability {mechanism.sampling_prob:.4f}, {mechanism.num_steps} steps"
@@ -107,6 +104,7 @@ def _train_one(
 ) -> None:
     model, tokenizer = load_base_model(config.model)
     pad_id: Any = tokenizer.eos_token_id
+    layout = choose_layout(model, config.train, pad_id=pad_id)
     adapted = attach_adapter(model, config.model, seed=config.train.seed)
     arm: TrainingArm
     learning_rate = config.train.learning_rate
@@ -119,8 +117,9 @@ def _train_one(
         arm = NonPrivateArm.build(adapted, NonPrivateSum(sampling_prob, config.train.num_steps, keystream))
         learning_rate = config.train.no_dp_learning_rate or learning_rate
     files = ArmFiles(_arm_dir(run_dir, arm_name) / "checkpoint" / "state.safetensors", run_dir.path(f"train_metrics_{arm_name}"))
-    checks = run_self_checks(adapted, units, arm, config.model, pad_id=pad_id) if isinstance(arm, PrivateArm) else []
-    before = adapter_weights(adapted)
+    checks = run_self_checks(adapted, units, arm, layout, config.model) if isinstance(arm, PrivateArm) else []
+    # Only noise is sure to move everything: without it an empty first draw moves nothing.
+    before = adapter_weights(adapted) if isinstance(arm, PrivateArm) else {}
     with track_steps(config, arm=arm_name, folder=_arm_dir(run_dir, arm_name)) as track:
 
         def log(row: dict[str, Any]) -> None:
@@ -136,9 +135,9 @@ def _train_one(
             arm,
             config.train,
             files,
+            layout=layout,
             label=f"train {arm_name}",
             learning_rate=learning_rate,
-            pad_id=pad_id,
             inputs_sha256=inputs_sha256,
             log=log,
         )
@@ -150,24 +149,35 @@ def _train_one(
     save_adapter(adapted, run_dir.path(f"adapter_{arm_name}"), base_model_name=config.model.name)
 
 
-def run_self_checks(adapted: Any, units: list[Unit], arm: PrivateArm, config: ModelConfig, *, pad_id: int) -> list[CheckResult]:
+def run_self_checks(adapted: Any, units: list[Unit], arm: PrivateArm, layout: Layout, config: ModelConfig) -> list[CheckResult]:
     """Checks mechanism, gradients and adapter on a few of the run's own units, before the first step.
 
     Raises:
       SelfCheckError: names the check that failed.
     """
-    parameters = dict(adapted.named_parameters())
-    only_adapters = check_only_adapters_train(parameters, is_adapter=lambda name: is_trainable(name, config))
-    probes = sorted((unit for unit in units if unit), key=lambda unit: sum(len(record.token_ids) for record in unit))[:_NUM_PROBE_UNITS]
-    is_half = any(parameter.dtype != torch.float32 for parameter in parameters.values())
+    only_adapters = check_only_adapters_train(dict(adapted.named_parameters()), is_adapter=lambda name: is_trainable(name, config))
+    probes = choose_probes(units, layout)
 
-    def sum_units(indices: Sequence[int]) -> tuple[BoundedSum, torch.Tensor]:
-        return sum_physical_batch(adapted, [probes[i] for i in indices], arm, pad_id=pad_id)
+    def sum_probes(indices: Sequence[int]) -> tuple[BoundedSum, torch.Tensor]:
+        return sum_units(adapted, [probes[i] for i in indices], arm, layout)
 
     # Dropout would give a record another mask in every batch: it is off here, and on again when training begins.
     adapted.eval()
-    tolerance = _HALF_TOLERANCE if is_half else _FLOAT_TOLERANCE
-    return [only_adapters, *check_mechanism(arm.mechanism, sum_units, num_probe_units=len(probes), tolerance=tolerance)]
+    return [only_adapters, *check_mechanism(arm.mechanism, sum_probes, num_probe_units=len(probes))]
+
+
+def choose_probes(units: Sequence[Unit], layout: Layout) -> list[Unit]:
+    """Units for the self-check: one with several records where there is one, and others, as many as share a tile. PRIVATE."""
+    by_size = sorted((unit for unit in units if unit), key=count_tokens)
+    several = [unit for unit in by_size if len(unit) > 1]
+    wanted = [*several[:1], by_size[0], by_size[len(by_size) // 2], by_size[len(by_size) // 4]]
+    room = layout.tile_tokens if layout.tile_tokens is not None else math.inf
+    probes: list[Unit] = []
+    for unit in wanted:
+        if not probes or (all(unit is not probe for probe in probes) and count_tokens(unit) <= room):
+            probes.append(unit)
+            room -= count_tokens(unit)
+    return probes[:_NUM_PROBE_UNITS]
 
 
 def tokenize_units(tokenizer: Any, records: list[Record], groups: list[list[int]], *, max_tokens: int) -> list[Unit]:

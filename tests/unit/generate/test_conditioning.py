@@ -72,7 +72,8 @@ def run_dir(tmp_path):
     run_dir = RunDir(tmp_path)
     rows = [{"rating": 5, "category": "Cases"}] * 60 + [{"rating": 1, "category": "Cases"}] * 20
     write_rows(run_dir.path("train_records"), rows)
-    write_json(run_dir.path("records_counts"), {"category_domain": ["Cases", "Chargers"], "privacy_unit": "user", "max_records_per_unit": 2})
+    unit = {"privacy_unit": "user", "unit_column": None, "max_records_per_unit": 2}
+    write_json(run_dir.path("records_counts"), {"category_domain": ["Cases", "Chargers"], **unit})
     return run_dir
 
 
