@@ -15,7 +15,7 @@ TARGET_EPSILON, LEDGER_EPSILON = 4.0, 5.1
 
 
 @pytest.fixture(scope="module")
-def _home(penname, settings, tmp_path_factory):
+def shared_home(penname, settings, tmp_path_factory):
     """Two runs that share a ledger, under keys of their own; the second leaves the budget out."""
     home = tmp_path_factory.mktemp("shared")
     privacy = {"ledger": "budget/reviews.jsonl", "ledger_epsilon": LEDGER_EPSILON, "target_epsilon": TARGET_EPSILON}
@@ -27,9 +27,9 @@ def _home(penname, settings, tmp_path_factory):
 
 
 @pytest.fixture
-def home(_home, tmp_path):
+def home(shared_home, tmp_path):
     """A copy; the path of the ledger counts from the config file, so it comes along."""
-    return shutil.copytree(_home, tmp_path / "home")
+    return shutil.copytree(shared_home, tmp_path / "home")
 
 
 def test_two_runs_are_charged_to_the_ledger_and_the_release_of_the_second_tells_of_both(penname, home):
@@ -85,20 +85,20 @@ def at_home(home):
     return f"privacy.ledger={home / 'budget/reviews.jsonl'}"
 
 
-def test_a_run_without_its_ledger_or_its_data_sets_key_stops(penname, home, _home):
+def test_a_run_without_its_ledger_or_its_data_sets_key_stops(penname, home, shared_home):
     (home / "one/5_report/certificate.json").unlink()
     (home / "one/ledger.jsonl").rename(home / "kept.jsonl")
-    penname("report", home / "one.yaml", at_home(_home), "--out", home / "one").fails(1, "ledger.jsonl", "is missing or empty")
+    penname("report", home / "one.yaml", at_home(shared_home), "--out", home / "one").fails(1, "ledger.jsonl", "is missing or empty")
     (home / "kept.jsonl").rename(home / "one/ledger.jsonl")
     (home / "budget/reviews.jsonl.key").unlink()
     penname("run", home / "two.yaml", "--out", home / "three").fails(1, "reviews.jsonl.key", "is missing")
 
 
-def test_a_run_whose_ledger_lost_an_event_has_no_release(penname, home, _home):
+def test_a_run_whose_ledger_lost_an_event_has_no_release(penname, home, shared_home):
     path = home / "two/ledger.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
     (home / "two/5_report/certificate.json").unlink()
-    penname("report", home / "two.yaml", at_home(_home), "--out", home / "two").fails(1, "lacks histogram/rating_category", "conditioning.json")
+    penname("report", home / "two.yaml", at_home(shared_home), "--out", home / "two").fails(1, "lacks histogram/rating_category", "conditioning.json")
 
 
 def test_a_ledger_setting_without_its_file_is_a_usage_error(penname, settings, tmp_path):

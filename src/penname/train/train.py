@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,10 @@ def run_self_checks(adapted: Any, units: list[Unit], arm: PrivateArm, layout: La
 
     # Dropout would give a record another mask in every batch: it is off here, and on again when training begins.
     adapted.eval()
-    return [only_adapters, *check_mechanism(arm.mechanism, sum_probes, num_probe_units=len(probes))]
+    began = time.monotonic()
+    checks = [only_adapters, *check_mechanism(arm.mechanism, sum_probes, num_probe_units=len(probes))]
+    say(f"self-check: {', '.join(check.name for check in checks)} hold on this data and model ({time.monotonic() - began:.1f} s)")
+    return checks
 
 
 def choose_probes(units: Sequence[Unit], layout: Layout) -> list[Unit]:
