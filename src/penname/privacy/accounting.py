@@ -9,11 +9,12 @@ noise_multiplier is stddev / l2_sensitivity, so the sensitivity is for the reade
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import logging
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -115,8 +116,8 @@ class _Merged:
 
     gaussian: float | None
     """Noise multiplier of one Gaussian release in place of all of them."""
-    sampled: Mapping[tuple[float, float], int]
-    """(noise_multiplier, sampling_prob) -> number of steps, sampling_prob < 1."""
+    sampled: tuple[tuple[tuple[float, float], int], ...]
+    """((noise_multiplier, sampling_prob), number of steps), sampling_prob < 1."""
     is_private: bool
 
 
@@ -139,7 +140,7 @@ def _merge(events: Sequence[dict[str, Any]]) -> _Merged:
             sampled[noise_multiplier, sampling_prob] = sampled.get((noise_multiplier, sampling_prob), 0) + num_steps
     if len(sampled) > MAX_SAMPLED_EVENTS or sum(sampled.values()) > MAX_STEPS:
         raise PrivacyError(f"events: more than {MAX_SAMPLED_EVENTS} different sampled events or {MAX_STEPS:,} steps together are not accounted for")
-    return _Merged(precision**-0.5 if precision else None, sampled, is_private)
+    return _Merged(precision**-0.5 if precision else None, tuple(sampled.items()), is_private)
 
 
 def compute_epsilon(events: Sequence[dict[str, Any]], *, delta: float) -> float:
@@ -184,7 +185,12 @@ def compute_epsilon_in_two_parts(
 
 def _compute_on_grid(grid: float, events: Sequence[dict[str, Any]], delta: float) -> float:
     _check_delta(delta)
-    merged = _merge(events)
+    return _compose_on_grid(grid, _merge(events), delta)
+
+
+# A run asks for the same figure at every charge, in its certificate and wherever its plan is made again.
+@functools.lru_cache(maxsize=1024)
+def _compose_on_grid(grid: float, merged: _Merged, delta: float) -> float:
     if merged.gaussian is not None and not merged.sampled:
         # The loss of Gaussian releases alone has the standard deviation 1 / noise_multiplier; a grid that is coarse beside it would be far above the truth.
         grid = min(_REPORT_GRID, _FINE_GRID_FRAC / merged.gaussian)
@@ -195,7 +201,7 @@ def _compute_on_grid(grid: float, events: Sequence[dict[str, Any]], delta: float
 def _widen_grid(merged: _Merged) -> float:
     """By how much the grid must be wider for these events; about the largest loss of one step, and the mean loss of all of them."""
     largest_loss = all_losses = 0.5 / merged.gaussian**2 if merged.gaussian else 0.0
-    for (noise_multiplier, sampling_prob), num_steps in merged.sampled.items():
+    for (noise_multiplier, sampling_prob), num_steps in merged.sampled:
         loss = 0.5 / noise_multiplier**2
         largest_loss = max(largest_loss, loss)
         # Bounds of the mean loss of a mixture: by convexity, and by its chi-square divergence.
@@ -205,7 +211,7 @@ def _widen_grid(merged: _Merged) -> float:
 
 
 def compute_epsilon_rdp(events: Sequence[dict[str, Any]], *, delta: float) -> float:
-    """The same by Renyi differential privacy: another road, and always at least as much as `compute_epsilon`.
+    """The same by Renyi differential privacy: an upper bound by another road, and above `compute_epsilon` but for the rounding up of its grid.
 
     Source: Mironov (2017); Mironov, Talwar and Zhang (2019), https://arxiv.org/abs/1908.10530
     """
@@ -215,10 +221,15 @@ def compute_epsilon_rdp(events: Sequence[dict[str, Any]], *, delta: float) -> fl
     log.setLevel(logging.ERROR)
     try:
         _check_delta(delta)
-        accountant = rdp.RdpAccountant(neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
-        return _compose(accountant, _merge(events), delta)
+        return _compose_rdp(_merge(events), delta)
     finally:
         log.setLevel(level)
+
+
+@functools.lru_cache(maxsize=1024)
+def _compose_rdp(merged: _Merged, delta: float) -> float:
+    accountant = rdp.RdpAccountant(neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    return _compose(accountant, merged, delta)
 
 
 def _compose(accountant: dp_accounting.PrivacyAccountant, merged: _Merged, delta: float) -> float:
@@ -229,7 +240,7 @@ def _compose(accountant: dp_accounting.PrivacyAccountant, merged: _Merged, delta
     try:
         if merged.gaussian is not None:
             accountant.compose(dp_accounting.GaussianDpEvent(merged.gaussian))
-        for (noise_multiplier, sampling_prob), num_steps in merged.sampled.items():
+        for (noise_multiplier, sampling_prob), num_steps in merged.sampled:
             step = dp_accounting.PoissonSampledDpEvent(sampling_prob, dp_accounting.GaussianDpEvent(noise_multiplier))
             accountant.compose(dp_accounting.SelfComposedDpEvent(step, num_steps))
         return float(accountant.get_epsilon(delta))

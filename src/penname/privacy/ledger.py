@@ -147,7 +147,7 @@ class Ledger:
         return _compute_epsilon(self.named_events, self.promise.delta)
 
     def epsilon_rdp(self) -> float:
-        """The same by the other road; never below."""
+        """The same by the other road, an upper bound too."""
         return _compute_epsilon(self.named_events, self.promise.delta, by=compute_epsilon_rdp)
 
     def spend(self, event_id: str, event: dict[str, Any], *, keystream: Keystream, inputs_sha256: str) -> Receipt:
