@@ -82,7 +82,8 @@ def check_batch_mates(sum_units: SumUnits, *, num_probe_units: int, l2_clip_norm
     return CheckResult("batch_mates", True, "a record's loss, and what its unit adds to the sum, are the same alone and in a batch, bit for bit")
 
 
-_HINT = "; this machine does not compute packed records one like the other: set train.layout=alone"
+# The charge is bound to the layout, so another one is another run.
+_HINT = "; where records are packed, this machine does not compute one like the other: start in a new folder for --out with train.layout=alone"
 
 
 def check_sensitivity(sum_units: SumUnits, *, num_probe_units: int, l2_clip_norm: float) -> CheckResult:

@@ -10,7 +10,7 @@ from penname.privacy.errors import PrivacyError
 
 NEIGHBORING_RELATION = "ADD_OR_REMOVE_ONE"
 
-UNIT_DEFINITIONS = {
+_UNIT_DEFINITIONS = {
     "user": "one user: everything that one user id wrote",
     "record": "one record: a single review; a person who wrote several is protected for each of them alone",
     "column": "one value of the column {unit_column}: every record that carries it",
@@ -31,15 +31,15 @@ def define_unit(privacy_unit: str, unit_column: str | None) -> str:
     'one value of the column household_id: every record that carries it'
     """
     # A list: what comes out of a file may be of any type, and a dict takes no list for a key.
-    if privacy_unit not in list(UNIT_DEFINITIONS):
-        raise PrivacyError(f"privacy_unit: {privacy_unit!r} is not one of {', '.join(UNIT_DEFINITIONS)}")
+    if privacy_unit not in list(_UNIT_DEFINITIONS):
+        raise PrivacyError(f"privacy_unit: {privacy_unit!r} is not one of {', '.join(_UNIT_DEFINITIONS)}")
     if privacy_unit != "column":
         if unit_column is not None:
             raise PrivacyError(f"unit_column: is {unit_column!r}, but privacy_unit {privacy_unit} has no column")
-        return UNIT_DEFINITIONS[privacy_unit]
+        return _UNIT_DEFINITIONS[privacy_unit]
     if not isinstance(unit_column, str) or not unit_column.strip() or not unit_column.isprintable():
         raise PrivacyError(f"unit_column: privacy_unit column needs the name of a column, {unit_column!r} is none")
-    return UNIT_DEFINITIONS["column"].format(unit_column=unit_column)
+    return _UNIT_DEFINITIONS["column"].format(unit_column=unit_column)
 
 
 def keyed_fraction(seed: int, purpose: str, identity: str) -> float:
