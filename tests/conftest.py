@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,4 +70,26 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny_llama")
     make_tiny_llama().save_pretrained(folder)
     make_byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def letter_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama that writes letters about as often as English does, and `|` often: its texts parse without any training."""
+    import torch
+
+    frequent = {" ": 18, "e": 10, "t": 7, "a": 7, "o": 6, "n": 6, "s": 5, "r": 5, "i": 5, "h": 4, "d": 3, "l": 3, "u": 2, ".": 2, "|": 6}
+    tokenizer, model = make_byte_tokenizer(), make_tiny_llama(tied=False)
+    logits = torch.full((259,), math.log(1e-3))
+    for letter, weight in frequent.items():
+        logits[tokenizer(letter)["input_ids"][0]] = math.log(weight)
+    logits[tokenizer.eos_token_id] = math.log(1.0)
+    with torch.no_grad():
+        # A constant in the first channel of every token survives the norms; the head reads the letter's logit from it.
+        model.model.embed_tokens.weight[:, 0] = 0.5
+        model.lm_head.weight[:, 1:] *= 15
+        model.lm_head.weight[:, 0] = logits / math.sqrt(32)
+    folder = tmp_path_factory.mktemp("letter_llama")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder

@@ -53,7 +53,6 @@ from tests.guarantees.test_accounting_oracle import convolve_steps, gaussian, sa
 from tests.guarantees.test_neighbouring_splits import CONFIG as SPLIT_CONFIG
 from tests.guarantees.test_neighbouring_splits import make_review, moved_by_removing, place_rows
 from tests.guarantees.test_noise_law import is_accepted
-from tests.pipeline.conftest import letter_model_dir  # noqa: F401  a fixture
 
 README = Path(__file__).parents[2] / "src/penname/privacy/README.md"
 NUM_MUTANTS = 54
@@ -158,7 +157,7 @@ def remember(function):
 
 
 @pytest.fixture(scope="module")
-def bench(letter_model_dir, tmp_path_factory):  # noqa: F811
+def bench(letter_model_dir, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accounting, "_compute_on_grid", remember(accounting._compute_on_grid))
         replace_everywhere(patch, "compute_epsilon_rdp", accounting.compute_epsilon_rdp, remember(accounting.compute_epsilon_rdp))
@@ -245,7 +244,7 @@ def take_steps(folder):
             inputs_sha256="aa",
             log=lambda row: None,
         )
-    return seen, seeds, Ledger.read(folder / "ledger.jsonl").events[0]
+    return seen, seeds, Ledger.read(folder / "ledger.jsonl").named_events[0][1]
 
 
 def clip_slowly(model, weights, unit):

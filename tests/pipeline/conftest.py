@@ -4,7 +4,6 @@ ten seconds of imports; what runs in the fork is `penname.cli.main`, with its ow
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -17,8 +16,6 @@ from typing import Any
 
 import pytest
 import yaml
-
-from tests.conftest import make_byte_tokenizer, make_tiny_llama
 
 SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -170,28 +167,6 @@ def penname(tmp_path_factory: pytest.TempPathFactory):
     program = Program(tmp_path_factory.mktemp("program"))
     yield program
     program.close()
-
-
-@pytest.fixture(scope="session")
-def letter_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama that writes letters about as often as English does, and `|` often: its texts parse without any training."""
-    import torch
-
-    frequent = {" ": 18, "e": 10, "t": 7, "a": 7, "o": 6, "n": 6, "s": 5, "r": 5, "i": 5, "h": 4, "d": 3, "l": 3, "u": 2, ".": 2, "|": 6}
-    tokenizer, model = make_byte_tokenizer(), make_tiny_llama(tied=False)
-    logits = torch.full((259,), math.log(1e-3))
-    for letter, weight in frequent.items():
-        logits[tokenizer(letter)["input_ids"][0]] = math.log(weight)
-    logits[tokenizer.eos_token_id] = math.log(1.0)
-    with torch.no_grad():
-        # A constant in the first channel of every token survives the norms; the head reads the letter's logit from it.
-        model.model.embed_tokens.weight[:, 0] = 0.5
-        model.lm_head.weight[:, 1:] *= 15
-        model.lm_head.weight[:, 0] = logits / math.sqrt(32)
-    folder = tmp_path_factory.mktemp("letter_llama")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -133,11 +133,6 @@ class Ledger:
         return cls(path, promise, scope, entries, heading_sha256=heading_sha256, last_sha256=last_sha256)
 
     @property
-    def events(self) -> list[dict[str, Any]]:
-        """The events, in the accountant's form."""
-        return [entry["event"] for entry in self.entries]
-
-    @property
     def named_events(self) -> list[tuple[str, dict[str, Any]]]:
         """Ids and events."""
         return [(entry["event_id"], entry["event"]) for entry in self.entries]
