@@ -12,9 +12,9 @@ from penname.privacy.budget import Budget
 from penname.privacy.errors import LedgerError
 from penname.privacy.keystream import Keystream
 from penname.privacy.ledger import COUNT_ID, HISTOGRAM_ID, TRAINING_ID, Ledger, Promise, Scope
-from penname.privacy.mechanism import DpSgd
+from penname.privacy.mechanism import DpSgd, GaussianRelease
 from penname.privacy.unit import NEIGHBORING_RELATION
-from penname.run_dir import RunDir, hash_value, read_json
+from penname.run_dir import RunDir, hash_path, hash_value, read_json
 
 
 def open_keystream(config: Config, run_dir: RunDir) -> Keystream:
@@ -63,6 +63,11 @@ def open_book(config: Config, run_dir: RunDir, budget: Budget) -> Book:
         data_set = DataSetLedger.open(path, budget.promise, target_epsilon=target_epsilon, data_sha256=hash_data_set(run_dir))
     scope = Scope(data_set_ledger=data_set.heading_sha256 if data_set else None)
     return Book(Ledger.open(run_dir.path("ledger"), budget.promise, scope), data_set)
+
+
+def charge_histogram(run_dir: RunDir, budget: Budget, book: Book) -> GaussianRelease:
+    """The histogram of rating x category, charged once: with the training, and found charged when it is released."""
+    return budget.histogram.charge(book, HISTOGRAM_ID, inputs_sha256=hash_path(run_dir.path("train_records")))
 
 
 def hash_data_set(run_dir: RunDir) -> str:
@@ -134,6 +139,8 @@ def find_event_faults(config: Config, run_dir: RunDir, ledger: Ledger) -> list[s
         elif json.dumps(charged[0], sort_keys=True) != json.dumps(event, sort_keys=True):
             faults.append(f"{event_id} is not charged as this config computes it")
     faults.extend(f"{entry['event_id']} is charged and not planned" for entry in ledger.entries if entry["event_id"] not in planned)
+    if read_json(run_dir.path("conditioning"))["source"] != DP_SOURCE:
+        faults.append("conditioning.json does not come from the histogram that is charged")
     if any(entry["key_commitment"] != count["key_commitment"] for entry in ledger.entries):
         faults.append("the ledger holds events of another key than this run's")
     return faults

@@ -11,10 +11,9 @@ import numpy as np
 
 from penname.config import Config
 from penname.errors import DataError
-from penname.privacy.ledger import HISTOGRAM_ID
 from penname.privacy.marginals import release_histogram
-from penname.run_dir import RunDir, hash_path, read_json, read_rows, write_json
-from penname.run_privacy import DP_SOURCE, open_book, open_keystream, plan_budget
+from penname.run_dir import RunDir, read_json, read_rows, write_json
+from penname.run_privacy import DP_SOURCE, charge_histogram, open_book, open_keystream, plan_budget
 from penname.schemas import RATINGS, Product
 
 
@@ -46,7 +45,7 @@ def release_conditioning(config: Config, run_dir: RunDir) -> dict[str, Any]:
     domain = [(rating, category) for rating in RATINGS for category in categories]
     if "with_dp" in config.train.arms:
         budget = plan_budget(config, run_dir, open_keystream(config, run_dir))
-        histogram = budget.histogram.charge(open_book(config, run_dir, budget), HISTOGRAM_ID, inputs_sha256=hash_path(train))
+        histogram = charge_histogram(run_dir, budget, open_book(config, run_dir, budget))
         shares, source = release_histogram(histogram, cells=_find_cells(train, domain), num_cells=len(domain)), DP_SOURCE
     else:
         cells = _find_cells(train, domain)

@@ -84,12 +84,12 @@ class Book:
                 shared.spend(event_id, event, keystream=keystream, inputs_sha256=inputs_sha256)
         return self.run.spend(event_id, event, keystream=keystream, inputs_sha256=inputs_sha256)
 
-    def is_charged(self, keystream: Keystream) -> bool:
-        """Whether the data set's ledger holds an event under this key."""
+    def is_charged(self, event_id: str, keystream: Keystream) -> bool:
+        """Whether the data set's ledger holds this event under this key."""
         if self.data_set is None:
             return False
         with self.data_set.hold() as shared:
-            return any(entry["key_commitment"] == keystream.commitment for entry in shared.entries)
+            return any(entry["event_id"] == event_id and entry["key_commitment"] == keystream.commitment for entry in shared.entries)
 
     def check_room(self, events: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Checks, before a run charges anything, that the data set's budget has room for all of it.

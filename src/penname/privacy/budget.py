@@ -69,7 +69,7 @@ class Budget:
         """Checks that the data set's budget has room for the whole run; call it before the first charge.
 
         The training's sampling probability depends on a count that is not released yet. That of the run before stands in for it, which is
-        released; a run that differs much from it may still be refused when its training is charged.
+        released; a run that differs much from it may still be refused by `check_room_for_rest`, with the count alone spent.
 
         Args:
           book: Of the run.
@@ -77,12 +77,24 @@ class Budget:
         Raises:
           BudgetExceededError: there is no room; nothing is written.
         """
-        if book.data_set is None or book.is_charged(keystream := self.unit_count.keystream):
+        if book.data_set is None or book.is_charged(COUNT_ID, keystream := self.unit_count.keystream):
             return
         before = book.data_set.read_events(TRAINING_ID)
         sampling_prob = before[-1]["sampling_prob"] if before else 1.0
         training = self._calibrate_training(sampling_prob, num_steps=num_steps, l2_clip_norm=1.0, keystream=keystream)
         book.check_room([(COUNT_ID, self.unit_count.event), (TRAINING_ID, training.event), (HISTOGRAM_ID, self.histogram.event)])
+
+    def check_room_for_rest(self, book: Book, training: DpSgd) -> None:
+        """Checks that the data set's budget has room for what follows the count; call it before the training is charged.
+
+        Args:
+          book: Of the run.
+          training: As it will be charged.
+        Raises:
+          BudgetExceededError: there is no room; nothing is written.
+        """
+        if not book.is_charged(TRAINING_ID, training.keystream):
+            book.check_room([(TRAINING_ID, training.event), (HISTOGRAM_ID, self.histogram.event)])
 
 
 def check_delta(delta: float, *, num_units: int) -> None:

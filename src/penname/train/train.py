@@ -26,7 +26,7 @@ from penname.privacy.selfcheck import CheckResult, check_adapters_moved, check_m
 from penname.privacy.unit import group_by_unit
 from penname.progress import say
 from penname.run_dir import RunDir, hash_path, hash_value, read_rows, write_json
-from penname.run_privacy import open_book, open_keystream, plan_budget, plan_training
+from penname.run_privacy import charge_histogram, open_book, open_keystream, plan_budget, plan_training
 from penname.schemas import Arm, Record
 from penname.train.arms import NonPrivateArm, PrivateArm, TrainingArm
 from penname.train.layout import Layout, Unit, choose_layout, count_tokens, sum_units
@@ -86,7 +86,11 @@ def _plan_and_charge(config: Config, run_dir: RunDir, keystream: Keystream, *, n
     unit_count = budget.unit_count.charge(book, COUNT_ID, inputs_sha256=inputs_sha256)
     noisy_num_units = release_unit_count(unit_count, num_units=num_units)
     write_json(run_dir.path("unit_count"), {"noisy_num_units": noisy_num_units, "key_commitment": keystream.commitment})
-    mechanism = plan_training(config, budget, noisy_num_units=noisy_num_units).charge(book, TRAINING_ID, inputs_sha256=inputs_sha256)
+    training = plan_training(config, budget, noisy_num_units=noisy_num_units)
+    budget.check_room_for_rest(book, training)
+    mechanism = training.charge(book, TRAINING_ID, inputs_sha256=inputs_sha256)
+    # Computed after the training and charged with it: an hour of training is not lost because another run took what the histogram needs.
+    charge_histogram(run_dir, budget, book)
     say(
         f"privacy: epsilon {config.privacy.target_epsilon:g}, delta {config.privacy.delta:g} for one {budget.promise.privacy_unit}: "
         f"noise multiplier {mechanism.noise_multiplier:.4f}, sampling probability {mechanism.sampling_prob:.4f}, {mechanism.num_steps} steps"

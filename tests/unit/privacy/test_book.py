@@ -268,12 +268,13 @@ def test_room_is_asked_for_without_a_charge(tmp_path):
     book.check_room([("a", EVENT), ("b", EVENT)])
     with pytest.raises(BudgetExceededError, match=r"privacy\.ledger: .* no room for this run"):
         book.check_room([("a", EVENT)] * 3)
-    assert not book.is_charged(key)
+    assert not book.is_charged("a", key)
     assert book.data_set.read_events("train/with_dp") == []
     spend(book, seed=1)
-    assert book.is_charged(key)
-    assert not book.is_charged(Keystream.from_seed(2))
+    assert book.is_charged("train/with_dp", key)
+    assert not book.is_charged("a", key)
+    assert not book.is_charged("train/with_dp", Keystream.from_seed(2))
     assert book.data_set.read_events("train/with_dp") == [EVENT]
     alone = Book(book.run)
     alone.check_room([("a", EVENT)] * 3)
-    assert not alone.is_charged(key)
+    assert not alone.is_charged("train/with_dp", key)

@@ -131,3 +131,16 @@ def test_a_run_that_has_begun_is_not_asked_for_room_again(tmp_path, planned):
     planned[0].unit_count.charge(book, "count_units", inputs_sha256="00")
     planned[0].check_room(book, num_steps=12)
     charge_all(book, planned, KEY)
+
+
+def test_what_follows_the_count_is_asked_for_together_and_once(tmp_path, planned):
+    # Count and training alone spend 7.955 of 8: there is no room for the histogram, so the training is not charged for nothing.
+    budget, training = planned
+    book = open_book(tmp_path, ledger_epsilon=7.96)
+    budget.unit_count.charge(book, "count_units", inputs_sha256="00")
+    before = book.data_set.path.read_bytes()
+    with pytest.raises(BudgetExceededError, match=r"privacy\.ledger"):
+        budget.check_room_for_rest(book, training)
+    assert book.data_set.path.read_bytes() == before
+    training.charge(book, "train/with_dp", inputs_sha256="00")
+    budget.check_room_for_rest(book, training)
