@@ -252,6 +252,9 @@ class TrainConfig(_Section):
     engine can. In both, what a unit adds does not depend on the others, bit for bit."""
     physical_batch_tokens: int = Field(default=512, ge=8)
     """Size of the packed tensors, in tokens; changes speed and memory, and the result by no more than rounding."""
+    keep_frozen_states: bool = True
+    """With packed records and model.top_layers: what the layers below the adapters make of a record is computed once and kept in a temporary file (in
+    bfloat16 two bytes for each token and hidden unit). Changes speed, and the result by no more than rounding."""
     checkpoint_every_secs: float = Field(default=10.0, ge=0)
     """Seconds between checkpoints at the least, so a killed run loses little more; 0: after every step. Changes speed, not the result."""
     seed: int = Field(default=1, ge=0)
@@ -276,8 +279,10 @@ class GenerateConfig(_Section):
     """Nucleus sampling: only the likeliest words that together reach this probability are drawn."""
     max_new_tokens: int = Field(default=96, ge=4)
     """A text that is longer is cut here, and its finish_reason says `length`."""
-    batch_size: int = Field(default=64, ge=1)
-    """Texts that are written at once; changes speed and memory, not the texts."""
+    engine: Literal["penname", "vllm"] = "penname"
+    """penname: ours, in this process. vllm: vLLM (needs a GPU and penname[vllm]); its sampler draws other texts from the same seed."""
+    batch_size: int = Field(default=128, ge=1)
+    """Texts that are written at once, our engine at most 128; changes speed and memory, not the texts. Halved where memory is short."""
     max_draws_per_record: int = Field(default=8, ge=1)
     """A text that does not parse is counted and drawn again, at most this often; then the run stops and says so."""
     seed: int = Field(default=1, ge=0)

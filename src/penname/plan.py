@@ -115,15 +115,14 @@ def _measure_training(config: Config) -> tuple[float, int]:
     """Tokens a second of a forward and backward pass, and the number of trainable weights."""
     import torch
 
-    from penname.model.adapter import attach_adapter
     from penname.model.base import load_base_model
     from penname.model.tokenize import TokenizedRecord
     from penname.privacy.gradients import GRADIENT_ENGINES
-    from penname.train.layout import choose_layout
+    from penname.train.prepare import prepare_model
 
     model, tokenizer = load_base_model(config.model)
-    layout = choose_layout(model, config.train, pad_id=0)
-    adapted: Any = attach_adapter(model, config.model, seed=config.train.seed).train()
+    prepared, layout = prepare_model(model, config.model, config.train, pad_id=0)
+    adapted: Any = prepared.train()
     engine = GRADIENT_ENGINES[config.train.gradients](adapted)
     length = min(config.train.max_record_tokens, max(8, config.train.physical_batch_tokens // _NUM_PROBE_ROWS))
     rows = max(1, config.train.physical_batch_tokens // length)

@@ -9,6 +9,7 @@ import torch
 
 from penname.config import ModelConfig
 from penname.model.adapter import attach_adapter
+from penname.model.fused_layer import fuse_layers
 from penname.model.loss import record_losses
 from penname.model.packing import PackedRows, enable_packing
 from penname.model.tokenize import TokenizedRecord
@@ -18,7 +19,8 @@ from penname.train.layout import Layout
 from tests.conftest import make_tiny_llama
 
 # Which engine can have which layout: opacus knows rows by the batch axis and takes one at a time.
-WAYS = [("lora", "packed"), ("lora", "alone"), ("opacus", "alone")]
+WAYS = [("lora", "fused"), ("lora", "packed"), ("lora", "alone"), ("opacus", "alone")]
+WITH_DROPOUT = [way for way in WAYS if way[1] != "fused"]
 TILE = 64
 UNITS = {
     "one record": [[9]],
@@ -33,20 +35,22 @@ def make_units(lengths, *, prompt=3, seed=0):
     return [[TokenizedRecord(torch.randint(3, 259, (n,), generator=generator).tolist(), prompt) for n in unit] for unit in lengths]
 
 
-def make_adapted(*, tied=True, dtype=torch.float32, dropout=0.0, packs=False, freeze_a=False):
+def make_adapted(*, tied=True, dtype=torch.float32, dropout=0.0, layout_name="alone", freeze_a=False):
     base = make_tiny_llama(tied=tied).to(dtype).requires_grad_(False)
-    if packs:
+    if layout_name != "alone":
         assert enable_packing(base, max_tokens=64)
     adapted = attach_adapter(base, ModelConfig(lora_rank=4, lora_dropout=dropout, freeze_lora_a=freeze_a), seed=1)
     generator = torch.Generator().manual_seed(2)
     for _, parameter in trainable_parameters(adapted):
         # B starts at zero, where half of the gradients vanish: move it.
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    if layout_name == "fused":
+        assert fuse_layers(adapted) == base.config.num_hidden_layers
     return adapted.train()
 
 
 def make_layout(name):
-    return Layout(TILE if name == "packed" else None, pad_id=2)
+    return Layout(None if name == "alone" else TILE, pad_id=2)
 
 
 def flat_gradient(model, loss, **options):
@@ -80,7 +84,7 @@ def test_every_engine_is_here():
 def test_unit_gradients_equal_the_slow_loop(engine_name, layout_name, tied, freeze_a, lengths):
     units = make_units(lengths)
     expected = slow_gradients(make_adapted(tied=tied, freeze_a=freeze_a), units)
-    model = make_adapted(tied=tied, freeze_a=freeze_a, packs=layout_name == "packed")
+    model = make_adapted(tied=tied, freeze_a=freeze_a, layout_name=layout_name)
     engine = GRADIENT_ENGINES[engine_name](model)
     grads, losses = engine_gradients(engine, model, units, make_layout(layout_name))
     assert grads.shape == (len(units), engine.num_params)
@@ -89,12 +93,12 @@ def test_unit_gradients_equal_the_slow_loop(engine_name, layout_name, tied, free
     assert losses.shape == (sum(map(len, lengths)),)
 
 
-@pytest.mark.parametrize(("engine_name", "layout_name"), WAYS)
+@pytest.mark.parametrize(("engine_name", "layout_name"), WITH_DROPOUT)
 def test_with_dropout_it_is_the_gradient_under_the_same_masks(engine_name, layout_name):
     """Masks follow the place in a pass, so the oracle is autograd through the very same pass, one loss at a time."""
     units, layout = make_units(UNITS["several records"]), make_layout(layout_name)
-    model = make_adapted(dropout=0.4, packs=layout_name == "packed")
-    plain = make_adapted(dropout=0.4, packs=layout_name == "packed")
+    model = make_adapted(dropout=0.4, layout_name=layout_name)
+    plain = make_adapted(dropout=0.4, layout_name=layout_name)
     torch.manual_seed(11)
     grads, _ = engine_gradients(GRADIENT_ENGINES[engine_name](model), model, units, layout)
     torch.manual_seed(11)
@@ -115,7 +119,7 @@ def test_with_dropout_it_is_the_gradient_under_the_same_masks(engine_name, layou
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_a_units_gradient_is_the_same_bits_whatever_its_batch_mates(engine_name, layout_name, dtype):
     units = make_units([[23], [40], [7, 19], [11], [64], [5], [33, 9]])
-    model, layout = make_adapted(dtype=dtype, packs=layout_name == "packed"), make_layout(layout_name)
+    model, layout = make_adapted(dtype=dtype, layout_name=layout_name), make_layout(layout_name)
     engine = GRADIENT_ENGINES[engine_name](model)
     alone = [engine_gradients(engine, model, [unit], layout)[0][0] for unit in units]
     for order in ([0, 1, 2, 3, 4, 5, 6], [6, 3, 0], [2, 0], [5, 4, 3, 2, 1, 0]):
@@ -126,7 +130,7 @@ def test_a_units_gradient_is_the_same_bits_whatever_its_batch_mates(engine_name,
 
 @pytest.mark.parametrize(("engine_name", "layout_name"), WAYS)
 def test_an_engine_can_be_used_again_and_leaves_nothing_behind(engine_name, layout_name):
-    model, untouched = make_adapted(packs=layout_name == "packed"), make_adapted()
+    model, untouched = make_adapted(layout_name=layout_name), make_adapted()
     engine = GRADIENT_ENGINES[engine_name](model)
     for lengths in ([[8], [9], [10]], [[11, 4]]):
         units = make_units(lengths, seed=len(lengths))
@@ -142,17 +146,17 @@ def test_an_engine_can_be_used_again_and_leaves_nothing_behind(engine_name, layo
 def test_bf16_base_stays_near_float32(engine_name, layout_name):
     units = make_units([[14], [22, 9]])
     expected = slow_gradients(make_adapted(), units)
-    model = make_adapted(dtype=torch.bfloat16, packs=layout_name == "packed")
+    model = make_adapted(dtype=torch.bfloat16, layout_name=layout_name)
     grads, _ = engine_gradients(GRADIENT_ENGINES[engine_name](model), model, units, make_layout(layout_name))
     error = (grads - expected).norm(dim=1) / expected.norm(dim=1)
     assert float(error.max()) < 0.1
 
 
-@pytest.mark.parametrize("layout_name", ["packed", "alone"])
+@pytest.mark.parametrize("layout_name", ["fused", "packed", "alone"])
 def test_the_arm_without_dp_gets_the_sum_of_the_same_gradients(layout_name):
     units, layout = make_units(UNITS["several records"]), make_layout(layout_name)
     expected = slow_gradients(make_adapted(), units).sum(0)
-    model = make_adapted(packs=layout_name == "packed")
+    model = make_adapted(layout_name=layout_name)
     engine = SummedEngine(model)
     parts = [engine.summed_gradient(layout.lay_out(model, batch), len(batch))[0] for batch in layout.cut(units)]
     torch.testing.assert_close(torch.stack(parts).sum(0), expected, rtol=1e-4, atol=1e-5)
@@ -160,8 +164,8 @@ def test_the_arm_without_dp_gets_the_sum_of_the_same_gradients(layout_name):
 
 @pytest.mark.parametrize(("engine_name", "layout_name"), WAYS)
 def test_a_mean_over_the_batch_is_refused(engine_name, layout_name):
-    model = make_adapted(packs=layout_name == "packed")
-    rows = PackedRows.pack(make_units([[8, 9]])[0], num_tokens=TILE, pad_id=2) if layout_name == "packed" else PackedRows.alone(make_units([[8]])[0][0])
+    model = make_adapted(layout_name=layout_name)
+    rows = PackedRows.pack(make_units([[8, 9]])[0], num_tokens=TILE, pad_id=2) if layout_name != "alone" else PackedRows.alone(make_units([[8]])[0][0])
     row_pass = RowPass(lambda: record_losses(model, rows).mean(), rows.row_lengths, range(len(rows.row_lengths)))
     with pytest.raises(PrivacyError, match="one loss a row"):
         GRADIENT_ENGINES[engine_name](model).unit_gradients([row_pass], len(rows.row_lengths))
@@ -191,5 +195,5 @@ def test_lora_engine_refuses_rows_that_the_layers_do_not_have():
 
 
 def test_the_ways_cover_every_layout():
-    assert {layout for _, layout in WAYS} == {"packed", "alone"}
+    assert {layout for _, layout in WAYS} == {"fused", "packed", "alone"}
     assert len(set(itertools.chain(WAYS))) == len(WAYS)

@@ -167,8 +167,8 @@ _SAMPLING = [
         "3",
         "a step without units is skipped",
         "train.loop:run_step",
-        "    total, losses = sum_units(",
-        '    if not drawn:\n        return {"step": step, "loss": None}\n    total, losses = sum_units(',
+        "    total, losses = summer.sum(",
+        '    if not drawn:\n        return {"step": step, "loss": None}\n    total, losses = summer.sum(',
         "steps",
         "test",
         "optimizer steps, the ledger says",
@@ -178,7 +178,7 @@ _SAMPLING = [
         "noise once a physical batch",
         "train.loop:run_step",
         _RELEASE,
-        "update = sum(arm.mechanism.release(step, sum_units(model, batch, arm, layout)[0]) for batch in layout.cut(drawn)) / config.expected_batch_size",
+        "update = sum(arm.mechanism.release(step, summer.sum(batch)[0]) for batch in summer.layout.cut(drawn)) / config.expected_batch_size",
         "steps",
         "run time",
         "was released with another sum",
@@ -289,7 +289,8 @@ _UNITS = [
         "each layer is clipped to the whole bound",
         "train.arms:PrivateArm.sum_batch",
         "return self.mechanism.sum_units(unit_grads), losses",
-        "sizes = [layer.weight.numel() for layer in self.engine._offsets]\n"
+        "bounds = [*self.engine._offsets.values(), self.engine.num_params]\n"
+        "    sizes = [end - begin for begin, end in zip(bounds, bounds[1:])]\n"
         "    parts = [self.mechanism.sum_units(part) for part in unit_grads.split(sizes, 1)]\n"
         "    return BoundedSum(torch.cat([part.value for part in parts]), self.mechanism.l2_clip_norm, num_units, 0), losses",
         "self_check",
@@ -320,8 +321,8 @@ _UNITS = [
         "3",
         "one unit whose gradient is not finite makes the whole sum NaN",
         "privacy.clipping:clip_and_sum",
-        "        if not math.isfinite(norm):\n            continue\n",
-        "",
+        " if math.isfinite(norm) else 0.0)",
+        ")",
         "steps",
         "test",
         "the optimizer did not get the clipped sum with its noise",

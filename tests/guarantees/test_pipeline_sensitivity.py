@@ -284,7 +284,7 @@ def test_a_clip_that_is_too_wide_is_found(tiny_model_dir, tmp_path, monkeypatch)
 
 def test_a_loss_that_depends_on_batch_mates_is_found(tiny_model_dir, tmp_path, monkeypatch):
     record_losses = layout.record_losses
-    monkeypatch.setattr(layout, "record_losses", lambda model, rows: record_losses(model, rows) / len(rows.row_lengths))
+    monkeypatch.setattr(layout, "record_losses", lambda model, rows, upper: record_losses(model, rows, upper) / len(rows.row_lengths))
     with pytest.raises(AssertionError, match="the other units' part changes"):
         compare_without("hoarder", make_settings(tiny_model_dir, l2_clip_norm=1e3), tmp_path)
 

@@ -15,6 +15,7 @@ from penname.privacy.mechanism import DpSgd
 from penname.train.arms import PrivateArm
 from penname.train.layout import Layout, sum_units
 from penname.train.loop import run_step
+from penname.train.memory import UnitSummer
 from tests.conftest import charged, make_tiny_llama
 
 PAD = 2
@@ -100,7 +101,7 @@ def test_one_user_moves_a_whole_step_by_at_most_the_bound(engine_name, layout, d
         parameters = [parameter for _, parameter in trainable_parameters(model)]
         before = torch.cat([parameter.detach().reshape(-1).clone() for parameter in parameters])
         arm = make_arm(model, engine_name)
-        row = run_step(model, units, arm, TrainConfig(expected_batch_size=1), torch.optim.SGD(parameters, lr=1.0), layout, step=0)
+        row = run_step(model, units, arm, TrainConfig(expected_batch_size=1), torch.optim.SGD(parameters, lr=1.0), UnitSummer(model, arm, layout), step=0)
         assert row["num_units"] == len([unit for unit in units if unit])
         moved = before - torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
         # What the optimizer got is the sum, up to the rounding of the weights.
@@ -122,7 +123,7 @@ def test_dropout_masks_come_from_the_key_and_not_from_the_config():
         model.train()
         arm = PrivateArm.build(model, charged(DpSgd(1.0, 1.0, 1, BOUND, Keystream.from_seed(key))), engine_name="lora")
         optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
-        return run_step(model, users, arm, TrainConfig(expected_batch_size=1, seed=seed), optimizer, SMALL_TILES, step=0)["loss"]
+        return run_step(model, users, arm, TrainConfig(expected_batch_size=1, seed=seed), optimizer, UnitSummer(model, arm, SMALL_TILES), step=0)["loss"]
 
     assert take_step(key=1, seed=1) == take_step(key=1, seed=2)
     assert take_step(key=1, seed=1) != take_step(key=2, seed=1)

@@ -13,6 +13,7 @@ from penname.privacy.sampling import draw_poisson_units
 from penname.train.arms import PrivateArm
 from penname.train.layout import Layout
 from penname.train.loop import run_step
+from penname.train.memory import UnitSummer
 from tests.conftest import charged, make_tiny_llama
 
 # A right sampler is rejected once in a million keys; the keys here are fixed, so the outcome is too.
@@ -79,7 +80,7 @@ def test_an_empty_draw_takes_a_step_of_pure_noise():
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     before = torch.cat([parameter.detach().reshape(-1).clone() for parameter in parameters])
     optimizer = torch.optim.SGD(parameters, lr=1.0)
-    row = run_step(model, [[], []], arm, TrainConfig(expected_batch_size=4), optimizer, Layout(None, 2), step=2)
+    row = run_step(model, [[], []], arm, TrainConfig(expected_batch_size=4), optimizer, UnitSummer(model, arm, Layout(None, 2)), step=2)
     after = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
     torch.testing.assert_close(before - after, mechanism.release(2, mechanism.empty_sum(arm.num_params)) / 4, rtol=1e-4, atol=1e-6)
     assert (row["num_units"], row["loss"]) == (0, None)

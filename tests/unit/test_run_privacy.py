@@ -235,4 +235,5 @@ def test_the_training_is_planned_from_the_released_count(run_dir):
 
 def test_shares_that_do_not_come_from_the_charged_histogram_are_a_fault(run_dir):
     write_json(run_dir.path("conditioning"), {"source": "exact counts, PRIVATE", "cells": []})
-    assert find_event_faults(make_config(), run_dir, Ledger.read(run_dir.path("ledger"))) == ["conditioning.json does not come from the histogram that is charged"]
+    faults = find_event_faults(make_config(), run_dir, Ledger.read(run_dir.path("ledger")))
+    assert faults == ["conditioning.json does not come from the histogram that is charged"]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from penname.config import Config, GenerateConfig
 from penname.errors import PennameError
 from penname.generate.conditioning import Condition, plan_conditions, read_catalogue, release_conditioning
-from penname.generate.decode import Sampling, decode_batch
+from penname.generate.decode import Decoded, Decoder, Request, Rules, find_prefix
+from penname.generate.engines import open_decoder
+from penname.generate.nucleus import Sampling
+from penname.generate.vllm_decoder import check_vllm
 from penname.model.adapter import merge_adapter
 from penname.model.base import load_base_model
 from penname.model.tokenize import encode_prompt
@@ -33,7 +34,10 @@ def run_generate(config: Config, run_dir: RunDir) -> None:
     Raises:
       PennameError: texts do not parse after `max_draws_per_record` draws.
       DataError: prompts need a product and the catalogue has none.
+      ModelError: the engine is not installed, or a prompt and its text do not fit into the model.
     """
+    if config.generate.engine == "vllm":
+        check_vllm()
     products = read_catalogue(run_dir.path("catalogue"))
     template = RecordTemplate.from_config(config.records, has_products=bool(products))
     released = release_conditioning(config, run_dir)
@@ -61,9 +65,11 @@ def _generate_arm(config: Config, run_dir: RunDir, arm: Arm, template: RecordTem
     rows = partial.read()
     if len(rows) < len(conditions):
         model, tokenizer = load_base_model(config.model)
-        writer = RecordWriter(merge_adapter(model, adapter), tokenizer, template, config.generate, arm)
+        writer = RecordWriter(tokenizer, template, config.generate, arm)
+        prompts = [writer.encode(condition) for condition in conditions]
+        decoder = open_decoder(config.generate, merge_adapter(model, adapter), tokenizer, writer.rules, prompts=prompts, scratch=target.parent)
         with show_progress(f"generate {arm}", len(conditions), done=len(rows)) as progress:
-            writer.write_all(conditions, rows, partial.append, progress)
+            writer.write_all(decoder, conditions, rows, partial.append, progress)
     ordered = [rows[condition.record_id] for condition in conditions]
     write_rows(target, (asdict(row) for row in ordered))
     partial.path.unlink(missing_ok=True)
@@ -95,16 +101,24 @@ class PartialFile:
 
 @dataclass(frozen=True)
 class RecordWriter:
-    """One arm's model at work."""
+    """One arm's conditions as prompts, and its texts as records."""
 
-    model: Any
     tokenizer: Any
     template: RecordTemplate
     config: GenerateConfig
     arm: Arm
 
+    @cached_property
+    def rules(self) -> Rules:
+        """How texts are drawn and where they end."""
+        eos_id: int = self.tokenizer.eos_token_id
+        suppressed = tuple(token for token in self.tokenizer.all_special_ids if token != eos_id)
+        sampling = Sampling(self.config.temperature, self.config.top_p, self.config.max_new_tokens)
+        return Rules(sampling, eos_id, suppressed, self._is_ended, self.template.end)
+
     def write_all(
         self,
+        decoder: Decoder,
         conditions: Sequence[Condition],
         done: dict[str, SyntheticRecord],
         save: Callable[[Sequence[SyntheticRecord]], None],
@@ -113,6 +127,7 @@ class RecordWriter:
         """Draws until every condition has a record that parses.
 
         Args:
+          decoder: Writes the texts.
           conditions: All of them; a condition's place decides its random numbers.
           done: Finished records by id; gets the new ones.
           save: Keeps finished records on disk.
@@ -120,70 +135,67 @@ class RecordWriter:
         Raises:
           PennameError: a condition has none after `max_draws_per_record` draws.
         """
-        pending = [(i, condition) for i, condition in enumerate(conditions) if condition.record_id not in done]
-        # Prompts of one length pad little.
-        pending.sort(key=lambda item: len(self.fill_prompt(item[1])))
-        most_draws = self.config.max_draws_per_record
-        for draw in range(1, most_draws + 1):
-            failed: list[tuple[int, Condition]] = []
-            for start in range(0, len(pending), self.config.batch_size):
-                batch = pending[start : start + self.config.batch_size]
-                rows = self._draw_batch(batch, draw)
-                finished = [row for row in rows if row is not None]
-                failed.extend(item for item, row in zip(batch, rows, strict=True) if row is None)
-                save(finished)
-                done.update({row.record_id: row for row in finished})
-                progress.advance(len(finished))
-            pending = failed
-            if not pending:
-                return
-        raise PennameError(
-            f"generate: {len(pending):,} of {len(conditions):,} records of the arm {self.arm} did not parse after {most_draws} draws each: the model has "
-            "not learned the form; train longer, or raise generate.max_draws_per_record"
-        )
+        prompts = [self.encode(condition) for condition in conditions]
+        most_draws, failed = self.config.max_draws_per_record, []
 
-    def fill_prompt(self, condition: Condition) -> str:
-        """The prompt of one condition."""
-        return self.template.fill_prompt(rating=condition.rating, category=condition.category, product_title=condition.product_title)
+        def take(request: Request, text: Decoded) -> Request | None:
+            seed, place, draw = request.key
+            row = self._parse(conditions[place], text, draw)
+            if row is None:
+                if draw < most_draws:
+                    return Request((seed, place, draw + 1), request.prompt)
+                failed.append(place)
+                return None
+            save([row])
+            done[row.record_id] = row
+            progress.advance()
+            return None
+
+        pending = [Request((self.config.seed, i, 1), prompts[i]) for i, condition in enumerate(conditions) if condition.record_id not in done]
+        # The beginning that all prompts share, those of finished records too: a run that goes on computes what the whole run would have.
+        decoder.decode(pending, take, prefix=find_prefix(prompts))
+        if failed:
+            raise PennameError(
+                f"generate: {len(failed):,} of {len(conditions):,} records of the arm {self.arm} did not parse after {most_draws} draws each: the model has "
+                "not learned the form; train longer, or raise generate.max_draws_per_record"
+            )
+
+    def encode(self, condition: Condition) -> tuple[int, ...]:
+        """The prompt of one condition as tokens."""
+        prompt = self.template.fill_prompt(rating=condition.rating, category=condition.category, product_title=condition.product_title)
+        return tuple(encode_prompt(self.tokenizer, prompt))
 
     def _is_ended(self, token_ids: list[int]) -> bool:
         # The end mark may begin in the middle of a token, so a few tokens more than it has characters are looked at.
         end = self.template.end
-        return bool(end) and end in self.tokenizer.decode(token_ids[-len(end) - 2 :])
+        return bool(end) and self._may_end(token_ids[-1]) and end in self.tokenizer.decode(token_ids[-len(end) - 2 :])
 
-    def _draw_batch(self, batch: Sequence[tuple[int, Condition]], draw: int) -> list[SyntheticRecord | None]:
-        prompts = [encode_prompt(self.tokenizer, self.fill_prompt(condition)) for _, condition in batch]
-        limit = self.config.max_new_tokens
-        uniforms = torch.tensor(np.stack([np.random.default_rng([self.config.seed, i, draw]).random(limit) for i, _ in batch]))
-        eos_id = self.tokenizer.eos_token_id
-        decoded = decode_batch(
-            self.model,
-            prompts,
-            uniforms,
-            Sampling(self.config.temperature, self.config.top_p, limit),
-            eos_id=eos_id,
-            pad_id=eos_id,
-            suppressed_ids=[token for token in self.tokenizer.all_special_ids if token != eos_id],
-            is_ended=self._is_ended,
+    @cached_property
+    def _may_end(self) -> Callable[[int], bool]:
+        """Whether a token can complete the end mark: it holds the mark's last character, or part of a character."""
+        last = self.template.end[-1]
+
+        @cache
+        def may_end(token: int) -> bool:
+            text = self.tokenizer.decode([token])
+            return last in text or "\ufffd" in text
+
+        return may_end
+
+    def _parse(self, condition: Condition, text: Decoded, draw: int) -> SyntheticRecord | None:
+        """The record, or None where the text does not have the form of the template."""
+        parsed = self.template.parse_completion(self.tokenizer.decode(text.token_ids))
+        if parsed is None:
+            return None
+        title, body = parsed
+        return SyntheticRecord(
+            record_id=condition.record_id,
+            arm=self.arm,
+            rating=condition.rating,
+            category=condition.category,
+            product_title=condition.product_title,
+            title=title,
+            text=body,
+            finish_reason=text.finish_reason,
+            num_draws=draw,
         )
-        rows: list[SyntheticRecord | None] = []
-        for (_, condition), text in zip(batch, decoded, strict=True):
-            parsed = self.template.parse_completion(self.tokenizer.decode(text.token_ids))
-            if parsed is None:
-                rows.append(None)
-                continue
-            title, body = parsed
-            rows.append(
-                SyntheticRecord(
-                    record_id=condition.record_id,
-                    arm=self.arm,
-                    rating=condition.rating,
-                    category=condition.category,
-                    product_title=condition.product_title,
-                    title=title,
-                    text=body,
-                    finish_reason=text.finish_reason,
-                    num_draws=draw,
-                )
-            )
-        return rows

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 # Every chunk has this many tokens, the last one filled up with zeros: the rounding of a product depends on its shape.
 _CHUNK_TOKENS = 128
+_SMALLEST_PROB = 1e-30
 
 
-def record_losses(model: PreTrainedModel, rows: PackedRows) -> torch.Tensor:
+def record_losses(model: PreTrainedModel, rows: PackedRows, upper: Any = None) -> torch.Tensor:
     """The loss of each record.
 
     Guarantee: a record's loss and gradient do not depend on the other records that it is packed with, bit for bit, as long as all are packed
@@ -30,12 +31,13 @@ def record_losses(model: PreTrainedModel, rows: PackedRows) -> torch.Tensor:
     Args:
       model: A causal LM, with or without adapters; packed rows need `enable_packing` on its base.
       rows: B records in M tokens. PRIVATE.
+      upper: For rows with states: the part of the decoder that they have not gone through.
     Returns:
       (B,) float32, nats per completion token. PRIVATE.
     """
     decoder, head = split_head(model)
     positions, targets, counts = rows.predicting()
-    hidden = decode_rows(decoder, rows)[positions]
+    hidden = decode_rows(decoder if upper is None else upper, rows)[positions]
     token_losses = _ChunkedCrossEntropy.apply(hidden, head.weight, head.bias, targets)
     return torch.stack([losses.mean() for losses in token_losses.split(counts)])
 
@@ -47,17 +49,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor) -> torch.Tensor:
         losses = torch.empty(len(hidden), dtype=torch.float32)
         hidden_grads = torch.empty_like(hidden)
+        # One chunk's buffers for all chunks: at a vocabulary's width new memory costs as much as what is computed in it.
+        logits = hidden.new_empty(_CHUNK_TOKENS, len(weight))
+        probs = torch.empty(logits.shape, dtype=torch.float32)
         for start in range(0, len(hidden), _CHUNK_TOKENS):
             chunk = slice(start, start + _CHUNK_TOKENS)
             num_tokens = len(targets[chunk])
             inputs = functional.pad(hidden[chunk], (0, 0, 0, _CHUNK_TOKENS - num_tokens))
-            logits = functional.linear(inputs, weight, bias).float()
-            log_norms = logits.logsumexp(1)
-            losses[chunk] = log_norms[:num_tokens] - logits[:num_tokens].gather(1, targets[chunk, None])[:, 0]
+            torch.mm(inputs, weight.T, out=logits)
+            if bias is not None:
+                logits += bias
+            probs.copy_(logits)
+            torch.softmax(probs, dim=1, out=probs)
+            losses[chunk] = _negative_logs(probs[:num_tokens], logits[:num_tokens], targets[chunk])
             if hidden.requires_grad:
-                probs = (logits - log_norms[:, None]).exp_()
                 probs[torch.arange(num_tokens), targets[chunk]] -= 1.0
-                hidden_grads[chunk] = (probs.to(weight.dtype) @ weight)[:num_tokens]
+                logits.copy_(probs)
+                hidden_grads[chunk] = (logits @ weight)[:num_tokens]
         ctx.save_for_backward(hidden_grads)
         return losses
 
@@ -65,3 +73,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *loss_grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         (hidden_grads,) = ctx.saved_tensors
         return hidden_grads * loss_grads[0][:, None].to(hidden_grads.dtype), None, None, None
+
+
+def _negative_logs(probs: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Minus the logarithm of each target's probability, (tokens,) float32."""
+    of_targets = probs.gather(1, targets[:, None])[:, 0]
+    losses = -of_targets.log()
+    # So unlikely that the probability is no longer a normal number.
+    lost = (of_targets < _SMALLEST_PROB).nonzero()[:, 0]
+    if len(lost):
+        wide = logits[lost].float()
+        losses[lost] = wide.logsumexp(1) - wide.gather(1, targets[lost, None])[:, 0]
+    return losses

@@ -9,7 +9,7 @@ Source: He et al. (2025), "Defeating nondeterminism in LLM inference", on batch-
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +40,8 @@ class PackedRows:
     """(B,)"""
     is_alone: bool
     """One record and no filling: the model's own attention is right, and no other is needed."""
+    states: torch.Tensor | None = None
+    """(1, M, D): what the frozen lower layers made of the tokens; none: the rows go through the whole decoder."""
 
     @classmethod
     def pack(cls, records: Sequence[TokenizedRecord], *, num_tokens: int, pad_id: int) -> PackedRows:
@@ -67,6 +69,11 @@ class PackedRows:
         length = len(record.token_ids)
         return cls(torch.tensor([record.token_ids]), torch.arange(length)[None], (length,), (record.num_prompt_tokens,), is_alone=True)
 
+    def with_states(self, states: torch.Tensor) -> PackedRows:
+        """The same rows with the states of their records, (sum of T, D); the filling gets zeros."""
+        filling = self.token_ids.shape[1] - len(states)
+        return replace(self, states=functional.pad(states, (0, 0, 0, filling))[None])
+
     def predicting(self) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """Positions in M whose next token is a completion token of their record, those tokens, and how many each record has."""
         positions: list[int] = []
@@ -83,7 +90,8 @@ class PackedRows:
 def decode_rows(decoder: Any, rows: PackedRows) -> torch.Tensor:
     """The last hidden states of all tokens, (M, D). PRIVATE."""
     more: dict[str, Any] = {} if rows.is_alone else {"row_lengths": rows.row_lengths}
-    return decoder(input_ids=rows.token_ids, position_ids=rows.position_ids, use_cache=False, **more).last_hidden_state[0]
+    given = {"input_ids": rows.token_ids} if rows.states is None else {"inputs_embeds": rows.states}
+    return decoder(**given, position_ids=rows.position_ids, use_cache=False, **more).last_hidden_state[0]
 
 
 def attend_within_rows(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 
@@ -14,6 +13,7 @@ from penname.privacy.errors import PrivacyError
 # parts in 10^16, and that of the sums with and without a unit. A sum of n terms of norm C in float64 is wrong by at most n^2 2^-53 C.
 _ROUNDING_MARGIN = 1e-5
 _MAX_UNITS_A_SUM = 200_000
+_PART_PARAMS = 65_536
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,29 @@ def clip_and_sum(unit_grads: torch.Tensor, *, l2_clip_norm: float) -> BoundedSum
     _check_num_units(len(unit_grads))
     bound = l2_clip_norm * (1 - _ROUNDING_MARGIN)
     value = torch.zeros(unit_grads.shape[1], dtype=torch.float64)
-    num_clipped = 0
-    # One by one: a norm that is reduced over several rows at once may be rounded in another way for another number of rows. In float64
-    # neither the square of a float32 nor the sum of many overflows.
+    scales: list[float] = []
     for row in unit_grads:
-        norm = float(cast("torch.Tensor", torch.linalg.vector_norm(row, dtype=torch.float64)))  # pyright: ignore[reportUnknownMemberType]
-        if not math.isfinite(norm):
-            continue
-        num_clipped += norm > bound
-        value += row.double() * (min(1.0, bound / norm) if norm else 1.0)
-    return BoundedSum(value, l2_clip_norm, len(unit_grads), num_clipped)
+        norm = _norm(row)
+        scales.append((min(1.0, bound / norm) if norm else 1.0) if math.isfinite(norm) else 0.0)
+    # Unit by unit, each in the same way; part by part, so that the part of the sum stays in the processor's cache while they are added.
+    for begin in range(0, unit_grads.shape[1], _PART_PARAMS):
+        part = slice(begin, begin + _PART_PARAMS)
+        for row, scale in zip(unit_grads, scales, strict=True):
+            # Not finite: zero times such a number is no number.
+            if scale:
+                # First scaled, then added: in one step the product would be rounded together with the sum over the others.
+                value[part] += row[part].double().mul_(scale)
+    return BoundedSum(value, l2_clip_norm, len(unit_grads), sum(0 < scale < 1 for scale in scales))
+
+
+def _norm(row: torch.Tensor) -> float:
+    """L2 norm in float64, where neither the square of a float32 nor the sum of many overflows. One row at a time: a norm that is reduced over
+    several rows at once may be rounded in another way for another number of rows."""
+    total = 0.0
+    for begin in range(0, len(row), _PART_PARAMS):
+        part = row[begin : begin + _PART_PARAMS].double()
+        total += float(part @ part)
+    return math.sqrt(total)
 
 
 def empty_sum(num_params: int, *, l2_clip_norm: float) -> BoundedSum:

@@ -30,6 +30,18 @@ class RowPass:
     """(B,) unit of each row, 0 <= unit < U."""
 
 
+class ProductReporter:
+    """For a layer whose backward pass is its own: it tells an engine what its weights' gradients are sums of products of.
+
+    The layer calls `receive`, where an engine has set it, once in a backward pass for each of its weights; otherwise it returns the gradients.
+    """
+
+    def __init__(self, weights: Sequence[nn.Parameter]) -> None:
+        self.weights = tuple(weights)
+        self.receive: Callable[[Sequence[nn.Parameter], torch.Tensor, torch.Tensor], None] | None = None
+        """Weights whose rows, one below the other, turn the inputs (M, K) into outputs with the gradients (M, N)."""
+
+
 class GradientEngine(Protocol):
     """What the training loop needs of an engine."""
 
@@ -80,16 +92,21 @@ class LoraEngine:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._offsets: dict[nn.Linear, int] = {}
+        self._offsets: dict[int, int] = {}
         self.num_params = 0
-        owners = {id(m.weight): m for m in model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad}
+        modules = list(model.modules())
+        reporters = [getattr(module, "product_reporter", None) for module in modules]
+        self._reporters = [reporter for reporter in reporters if isinstance(reporter, ProductReporter)]
+        reported = {id(weight) for reporter in self._reporters for weight in reporter.weights}
+        owners = {id(m.weight): m for m in modules if isinstance(m, nn.Linear) and m.weight.requires_grad}
         for name, parameter in trainable_parameters(model):
             layer = owners.get(id(parameter))
             # torch declares a bias that may be None as never None.
             if layer is None or layer.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
                 raise PrivacyError(f"gradients: {name} is not the weight of a bias-free linear layer; the lora engine cannot bound its gradient")
-            self._offsets[layer] = self.num_params
+            self._offsets[id(parameter)] = self.num_params
             self.num_params += parameter.numel()
+        self._hooked = [layer for key, layer in owners.items() if key in self._offsets and key not in reported]
 
     def unit_gradients(self, passes: Sequence[RowPass], num_units: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients (U, P), one a unit, and losses, one a row in the order of the passes. PRIVATE."""
@@ -102,44 +119,59 @@ class LoraEngine:
         return grads, torch.cat(losses) if losses else torch.zeros(0)
 
     def _run(self, row_pass: RowPass, grads: torch.Tensor) -> torch.Tensor:
-        reached: set[nn.Linear] = set()
+        reached: list[int] = []
+
+        def receive(weights: Sequence[nn.Parameter], inputs: torch.Tensor, output_grads: torch.Tensor) -> None:
+            reached.extend(map(id, weights))
+            self._add_products(weights, inputs, output_grads, row_pass, grads)
 
         def watch(layer: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             row_inputs = inputs[0].detach()
+            output.register_hook(lambda output_grad: receive([layer.weight], row_inputs, output_grad))  # pyright: ignore
 
-            def add_products(output_grad: torch.Tensor) -> None:
-                reached.add(layer)
-                self._add_products(layer, row_inputs, output_grad, row_pass, grads)
-
-            output.register_hook(add_products)  # pyright: ignore[reportUnknownMemberType]
-
-        hooks = [layer.register_forward_hook(watch) for layer in self._offsets]
+        hooks = [layer.register_forward_hook(watch) for layer in self._hooked]
+        for reporter in self._reporters:
+            reporter.receive = receive
         try:
             losses = row_pass.compute_losses()
             _check_losses(losses, row_pass)
-            weights = [layer.weight for layer in self._offsets]
-            # Only the hooks' products are used; the summed gradients that come back cost little at LoRA's rank.
+            # Only the products are used. The gradients of hooked layers that come back cost little at LoRA's rank; the others return none.
+            weights = [layer.weight for layer in self._hooked] + [weight for reporter in self._reporters for weight in reporter.weights]
             torch.autograd.grad(losses.sum(), weights, allow_unused=True)
         finally:
             for hook in hooks:
                 hook.remove()
-        if len(reached) != len(self._offsets):
+            for reporter in self._reporters:
+                reporter.receive = None
+        if sorted(reached) != sorted(self._offsets):
             raise PrivacyError(_NOT_REACHED.format("every adapted layer"))
         return losses.detach()
 
-    def _add_products(self, layer: nn.Linear, inputs: torch.Tensor, output_grad: torch.Tensor, row_pass: RowPass, grads: torch.Tensor) -> None:
-        if output_grad.shape[:-1] != inputs.shape[:-1] or output_grad[..., 0].numel() < sum(row_pass.row_lengths):
+    def _add_products(self, weights: Sequence[nn.Parameter], inputs: torch.Tensor, output_grads: torch.Tensor, row_pass: RowPass, grads: torch.Tensor) -> None:
+        num_tokens = sum(row_pass.row_lengths)
+        if output_grads.shape[:-1] != inputs.shape[:-1] or output_grads[..., 0].numel() < num_tokens:
             raise PrivacyError(_NOT_REACHED.format("an adapted layer"))
-        tokens_in, tokens_out = inputs.flatten(0, -2), output_grad.flatten(0, -2)
-        begin = self._offsets[layer]
-        end = begin + layer.weight.numel()
+        tokens_in, tokens_out = inputs.flatten(0, -2), output_grads.flatten(0, -2).to(inputs.dtype)
         start = 0
         for length, unit in zip(row_pass.row_lengths, row_pass.row_units, strict=True):
             row = slice(start, start + length)
-            # Copies, so that every row's product has the same layout in memory wherever the row lies.
-            product = tokens_out[row].float().T.contiguous() @ tokens_in[row].float().contiguous()
-            grads[unit, begin:end] += product.view(-1)
+            product = _multiply(tokens_in[row], tokens_out[row])
+            begin = 0
+            for weight in weights:
+                offset = self._offsets[id(weight)]
+                grads[unit, offset : offset + weight.numel()].view_as(weight).add_(product[begin : begin + len(weight)])
+                begin += len(weight)
             start += length
+
+
+def _multiply(inputs: torch.Tensor, output_grads: torch.Tensor) -> torch.Tensor:
+    """A row's gradient of a weight, (N, K): the sum over its tokens of outer products.
+
+    The narrow side is copied, so that every row's product has the same layout in memory wherever the row lies, and stands on the left.
+    """
+    if inputs.shape[1] < output_grads.shape[1]:
+        return (inputs.T.contiguous() @ output_grads).T
+    return output_grads.T.contiguous() @ inputs
 
 
 class OpacusEngine:

@@ -14,6 +14,7 @@ import torch
 
 from penname.config import TrainConfig
 from penname.errors import ModelError
+from penname.model.frozen_layers import FrozenLayers
 from penname.model.loss import record_losses
 from penname.model.packing import PackedRows, enable_packing
 from penname.model.tokenize import TokenizedRecord
@@ -28,6 +29,11 @@ Unit = list[TokenizedRecord]
 """All training records of one unit. PRIVATE."""
 
 
+# A smaller unit counts as this many tokens when the units of a physical batch are bounded; a small tile may have a few all the same.
+_TOKENS_A_UNIT = 32
+_LEAST_UNITS_A_BATCH = 4
+
+
 @dataclass(frozen=True)
 class Layout:
     """How records are laid into tensors. Public; it changes speed, memory and rounding, and never what one unit adds beside others."""
@@ -37,14 +43,22 @@ class Layout:
     pad_id: int
     """Token of the filling."""
 
-    def lay_out(self, model: Any, batch: Sequence[Unit]) -> list[RowPass]:
-        """The passes of a physical batch of whole units. PRIVATE."""
+    @property
+    def max_units_a_batch(self) -> int:
+        """A physical batch has a gradient of each of its units in memory, so their number is bounded as its tokens are."""
+        return 1 if self.tile_tokens is None else max(_LEAST_UNITS_A_BATCH, self.tile_tokens // _TOKENS_A_UNIT)
+
+    def lay_out(self, model: Any, batch: Sequence[Unit], frozen: FrozenLayers | None = None) -> list[RowPass]:
+        """The passes of a physical batch of whole units, from the kept states of their records where there are any. PRIVATE."""
         owned = [(record, index) for index, unit in enumerate(batch) for record in unit]
         if self.tile_tokens is None:
             return [_pass(model, PackedRows.alone(record), [index]) for record, index in owned]
         num_tokens = self.tile_tokens * math.ceil(sum(map(count_tokens, batch)) / self.tile_tokens)
-        rows = PackedRows.pack([record for record, _ in owned], num_tokens=num_tokens, pad_id=self.pad_id)
-        return [_pass(model, rows, [index for _, index in owned])]
+        records = [record for record, _ in owned]
+        rows = PackedRows.pack(records, num_tokens=num_tokens, pad_id=self.pad_id)
+        if frozen is not None:
+            rows = rows.with_states(frozen.read(records))
+        return [_pass(model, rows, [index for _, index in owned], frozen.upper if frozen else None)]
 
     def cut(self, units: Sequence[Unit]) -> list[list[Unit]]:
         """Cuts a Poisson draw into physical batches of whole units, the longest first, each into the first batch with room.
@@ -58,7 +72,7 @@ class Layout:
         rooms: list[int] = []
         for unit in sorted(units, key=count_tokens, reverse=True):
             size = count_tokens(unit)
-            place = next((i for i, room in enumerate(rooms) if size <= room), None)
+            place = next((i for i, room in enumerate(rooms) if size <= room and len(batches[i]) < self.max_units_a_batch), None)
             if place is None:
                 place = len(batches)
                 batches.append([])
@@ -96,7 +110,7 @@ def choose_layout(model: PreTrainedModel, config: TrainConfig, *, pad_id: int) -
     return alone
 
 
-def sum_units(model: Any, units: Sequence[Unit], arm: TrainingArm, layout: Layout) -> tuple[BoundedSum, torch.Tensor]:
+def sum_units(model: Any, units: Sequence[Unit], arm: TrainingArm, layout: Layout, frozen: FrozenLayers | None = None) -> tuple[BoundedSum, torch.Tensor]:
     """The arm's sum over all drawn units, in as many physical batches as it takes, and the records' losses in the order of the batches.
 
     Args:
@@ -104,16 +118,19 @@ def sum_units(model: Any, units: Sequence[Unit], arm: TrainingArm, layout: Layou
       units: A Poisson draw, none without records; may be empty. PRIVATE.
       arm: How a physical batch is summed.
       layout: Of records in tensors.
+      frozen: Keeps what the frozen layers make of a record; none: every record goes through all layers.
     Returns:
       What the step's noise is added to, once; and one loss a record. PRIVATE.
     """
     total, losses = arm.mechanism.empty_sum(arm.num_params), [torch.zeros(0)]
+    if frozen is not None:
+        frozen.compute([record for unit in units for record in unit])
     for batch in layout.cut(units):
-        part, part_losses = arm.sum_batch(layout.lay_out(model, batch), len(batch))
+        part, part_losses = arm.sum_batch(layout.lay_out(model, batch, frozen), len(batch))
         total = total.add_disjoint(part)
         losses.append(part_losses)
     return total, torch.cat(losses)
 
 
-def _pass(model: Any, rows: PackedRows, row_units: list[int]) -> RowPass:
-    return RowPass(lambda: record_losses(model, rows), rows.row_lengths, row_units)
+def _pass(model: Any, rows: PackedRows, row_units: list[int], upper: Any = None) -> RowPass:
+    return RowPass(lambda: record_losses(model, rows, upper), rows.row_lengths, row_units)

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 
 from penname.config import TrainConfig
+from penname.model.frozen_layers import FrozenLayers
 from penname.privacy.gradients import trainable_parameters
 from penname.progress import show_progress
 from penname.run_dir import write_rows
 from penname.train.arms import TrainingArm
 from penname.train.checkpoint import load_checkpoint, read_metric_rows, save_checkpoint
-from penname.train.layout import Layout, Unit, count_tokens, sum_units
+from penname.train.layout import Layout, Unit, count_tokens
+from penname.train.memory import UnitSummer
 
 _WARMUP_FRAC = 0.1
 
@@ -39,6 +41,7 @@ def train_arm(
     files: ArmFiles,
     *,
     layout: Layout,
+    frozen: FrozenLayers | None = None,
     label: str,
     learning_rate: float,
     inputs_sha256: str,
@@ -53,6 +56,7 @@ def train_arm(
       config: Batch, steps and physical batch.
       files: Checkpoint and metrics; both PRIVATE.
       layout: Of records in tensors.
+      frozen: Keeps what the frozen layers make of a record.
       label: For the progress bar.
       learning_rate: Peak.
       inputs_sha256: Of data and settings; a checkpoint of others is not used.
@@ -63,12 +67,13 @@ def train_arm(
     start = load_checkpoint(files.checkpoint, model, optimizer, inputs_sha256=inputs_sha256)
     write_rows(files.metrics, read_metric_rows(files.metrics, num_steps=start))
     model.train()
+    summer = UnitSummer(model, arm, layout, frozen)
     num_steps, saved_at = arm.mechanism.num_steps, time.monotonic()
     with open(files.metrics, "a", encoding="utf-8") as metrics, show_progress(label, num_steps, done=start) as progress:
         for step in range(start, num_steps):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * schedule(step, num_steps)
-            row = run_step(model, units, arm, config, optimizer, layout, step=step)
+            row = run_step(model, units, arm, config, optimizer, summer, step=step)
             metrics.write(json.dumps(row) + "\n")
             metrics.flush()
             log(row)
@@ -80,14 +85,14 @@ def train_arm(
 
 
 def run_step(
-    model: Any, units: Sequence[Unit], arm: TrainingArm, config: TrainConfig, optimizer: torch.optim.Optimizer, layout: Layout, *, step: int
+    model: Any, units: Sequence[Unit], arm: TrainingArm, config: TrainConfig, optimizer: torch.optim.Optimizer, summer: UnitSummer, *, step: int
 ) -> dict[str, Any]:
     """One step: an empty draw is a step of pure noise, like any other. Returns the step's figures. PRIVATE."""
     began = time.monotonic()
     # From the secret key: a known seed would let one unit's presence shift the masks of the others. A step computed again is the same step.
     torch.manual_seed(arm.mechanism.draw_dropout_seed(step))
     drawn = [units[i] for i in arm.mechanism.draw_units(step, num_units=len(units)) if units[i]]
-    total, losses = sum_units(model, drawn, arm, layout)
+    total, losses = summer.sum(drawn)
     # The divisor is the expected batch size, a public constant; the drawn size is private.
     update = arm.mechanism.release(step, total) / config.expected_batch_size
     _set_gradients(model, update)

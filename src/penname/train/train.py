@@ -15,6 +15,7 @@ from penname.config import Config, ModelConfig
 from penname.errors import DataError
 from penname.model.adapter import adapter_weights, attach_adapter, is_trainable, save_adapter
 from penname.model.base import load_base_model
+from penname.model.frozen_layers import FrozenLayers, keep_frozen_layers
 from penname.model.tokenize import encode_record
 from penname.privacy.budget import check_delta
 from penname.privacy.clipping import BoundedSum
@@ -29,8 +30,10 @@ from penname.run_dir import RunDir, hash_path, hash_value, read_rows, write_json
 from penname.run_privacy import charge_histogram, open_book, open_keystream, plan_budget, plan_training
 from penname.schemas import Arm, Record
 from penname.train.arms import NonPrivateArm, PrivateArm, TrainingArm
-from penname.train.layout import Layout, Unit, choose_layout, count_tokens, sum_units
+from penname.train.layout import Layout, Unit, count_tokens, sum_units
 from penname.train.loop import ArmFiles, train_arm
+from penname.train.memory import UnitSummer
+from penname.train.prepare import prepare_model
 from penname.train.tracking import track_steps
 
 # Each more costs one pass alone; two are enough to be each other's batch mates.
@@ -109,8 +112,7 @@ def _train_one(
 ) -> None:
     model, tokenizer = load_base_model(config.model)
     pad_id: Any = tokenizer.eos_token_id
-    layout = choose_layout(model, config.train, pad_id=pad_id)
-    adapted = attach_adapter(model, config.model, seed=config.train.seed)
+    adapted, layout = prepare_model(model, config.model, config.train, pad_id=pad_id)
     arm: TrainingArm
     learning_rate = config.train.learning_rate
     if arm_name == "with_dp":
@@ -121,8 +123,14 @@ def _train_one(
         sampling_prob = mechanism.sampling_prob if mechanism else min(1.0, config.train.expected_batch_size / len(units))
         arm = NonPrivateArm.build(adapted, NonPrivateSum(sampling_prob, config.train.num_steps, keystream))
         learning_rate = config.train.no_dp_learning_rate or learning_rate
+    frozen = None
+    if config.train.keep_frozen_states and layout.tile_tokens is not None:
+        frozen = keep_frozen_layers(adapted, _arm_dir(run_dir, arm_name), tile_tokens=layout.tile_tokens, pad_id=pad_id)
+    summer = UnitSummer(adapted, arm, layout, frozen)
+    summer.try_out()
+    layout = summer.layout
     files = ArmFiles(_arm_dir(run_dir, arm_name) / "checkpoint" / "state.safetensors", run_dir.path(f"train_metrics_{arm_name}"))
-    checks = run_self_checks(adapted, units, arm, layout, config.model) if isinstance(arm, PrivateArm) else []
+    checks = run_self_checks(adapted, units, arm, layout, config.model, frozen) if isinstance(arm, PrivateArm) else []
     # Only noise is sure to move everything: without it an empty first draw moves nothing.
     before = adapter_weights(adapted) if isinstance(arm, PrivateArm) else {}
     with track_steps(config, arm=arm_name, folder=_arm_dir(run_dir, arm_name)) as track:
@@ -141,6 +149,7 @@ def _train_one(
             config.train,
             files,
             layout=layout,
+            frozen=frozen,
             label=f"train {arm_name}",
             learning_rate=learning_rate,
             inputs_sha256=inputs_sha256,
@@ -154,7 +163,9 @@ def _train_one(
     save_adapter(adapted, run_dir.path(f"adapter_{arm_name}"), base_model_name=config.model.name)
 
 
-def run_self_checks(adapted: Any, units: list[Unit], arm: PrivateArm, layout: Layout, config: ModelConfig) -> list[CheckResult]:
+def run_self_checks(
+    adapted: Any, units: list[Unit], arm: PrivateArm, layout: Layout, config: ModelConfig, frozen: FrozenLayers | None = None
+) -> list[CheckResult]:
     """Checks mechanism, gradients and adapter on a few of the run's own units, before the first step.
 
     Raises:
@@ -164,7 +175,7 @@ def run_self_checks(adapted: Any, units: list[Unit], arm: PrivateArm, layout: La
     probes = choose_probes(units, layout)
 
     def sum_probes(indices: Sequence[int]) -> tuple[BoundedSum, torch.Tensor]:
-        return sum_units(adapted, [probes[i] for i in indices], arm, layout)
+        return sum_units(adapted, [probes[i] for i in indices], arm, layout, frozen)
 
     # Dropout would give a record another mask in every batch: it is off here, and on again when training begins.
     adapted.eval()

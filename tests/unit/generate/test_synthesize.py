@@ -6,9 +6,8 @@ import pytest
 
 from penname.config import GenerateConfig, RecordsConfig
 from penname.errors import PennameError
-from penname.generate import synthesize
 from penname.generate.conditioning import Condition
-from penname.generate.decode import Decoded
+from penname.generate.decode import Decoded, Request, find_prefix
 from penname.generate.synthesize import PartialFile, RecordWriter
 from penname.progress import show_progress
 from penname.schemas import SyntheticRecord
@@ -70,34 +69,42 @@ CONDITIONS = [Condition(f"synthetic-{i:06d}", 1 + i % 5, "Cases", "Case" + "!" *
 
 
 class Decoder:
-    """Stands for the model: text i parses from the draw on that `needed` says."""
+    """Stands for the model: the text of a prompt of this length parses from the draw on that `needed` says."""
 
     def __init__(self, needed):
-        self.needed, self.calls, self.seen = needed, 0, []
+        self.needed, self.seen, self.prefixes = needed, [], []
 
-    def __call__(self, _model, prompts, uniforms, sampling, *, eos_id, pad_id, suppressed_ids, is_ended):
-        assert suppressed_ids == [1]
-        assert is_ended([7, 9])
-        assert not is_ended([9, 7])
-        assert uniforms.shape == (len(prompts), sampling.max_new_tokens)
-        self.calls += 1
-        self.seen.extend((len(prompt), float(row[0])) for prompt, row in zip(prompts, uniforms, strict=True))
-        lengths = [length for length, _ in self.seen]
-        return [Decoded([7 if lengths.count(len(prompt)) >= self.needed(len(prompt)) else 8], "stop") for prompt in prompts]
+    def decode(self, requests, on_text, *, prefix=()):
+        self.prefixes.append(list(prefix))
+        waiting = list(requests)
+        while waiting:
+            request = waiting.pop(0)
+            self.seen.append(request)
+            again = on_text(request, Decoded([7 if request.key[2] >= self.needed(len(request.prompt)) else 8], "stop"))
+            if again is not None:
+                waiting.append(again)
 
 
-def write(monkeypatch, decoder, *, done=None, **config):
-    monkeypatch.setattr(synthesize, "decode_batch", decoder)
-    writer = RecordWriter(None, Tokenizer(), TEMPLATE, GenerateConfig(max_draws_per_record=4, max_new_tokens=8, **config), "with_dp")
+def make_writer():
+    return RecordWriter(Tokenizer(), TEMPLATE, GenerateConfig(max_draws_per_record=4, max_new_tokens=8, seed=6), "with_dp")
+
+
+def write(decoder, *, done=None):
     saved, rows = [], dict(done or {})
     with show_progress("generate") as progress:
-        writer.write_all(CONDITIONS, rows, saved.extend, progress)
+        make_writer().write_all(decoder, CONDITIONS, rows, saved.extend, progress)
     return rows, saved
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_what_does_not_parse_is_counted_and_redrawn(monkeypatch, batch_size):
-    rows, saved = write(monkeypatch, Decoder(lambda length: 1 + length % 3), batch_size=batch_size)
+def test_the_rules_of_a_text():
+    rules = make_writer().rules
+    assert (rules.eos_id, rules.suppressed_ids, rules.end, rules.sampling.max_new_tokens) == (0, (1,), "##", 8)
+    assert rules.is_ended([7, 9])
+    assert not rules.is_ended([9, 7])
+
+
+def test_what_does_not_parse_is_counted_and_redrawn():
+    rows, saved = write(Decoder(lambda length: 1 + length % 3))
     assert sorted(rows) == [condition.record_id for condition in CONDITIONS]
     assert sorted(row.record_id for row in saved) == sorted(rows)
     for condition in CONDITIONS:
@@ -108,29 +115,46 @@ def test_what_does_not_parse_is_counted_and_redrawn(monkeypatch, batch_size):
         assert (row.title, row.text) == ("title", "body")
 
 
-def test_random_numbers_belong_to_the_record_and_the_draw_not_to_the_batch(monkeypatch):
-    whole, cut = Decoder(lambda length: 2), Decoder(lambda length: 2)
-    write(monkeypatch, whole, batch_size=64)
-    write(monkeypatch, cut, batch_size=3)
-    assert sorted(whole.seen) == sorted(cut.seen)
-    assert len({number for _, number in whole.seen}) == 2 * len(CONDITIONS)
+def test_a_request_is_the_record_and_the_draw():
+    decoder = Decoder(lambda length: 2)
+    write(decoder)
+    assert sorted(request.key for request in decoder.seen) == [(6, place, draw) for place in range(10) for draw in (1, 2)]
+    assert len({request.prompt for request in decoder.seen}) == 10
+    assert all(isinstance(request, Request) for request in decoder.seen)
 
 
-def test_finished_records_are_not_drawn_again(monkeypatch):
-    first, _ = write(monkeypatch, Decoder(lambda length: 1))
+def test_finished_records_are_not_drawn_again_and_the_rest_is_drawn_as_before():
+    whole = Decoder(lambda length: 1)
+    first, _ = write(whole)
     done = {name: row for name, row in first.items() if name < "synthetic-000004"}
     decoder = Decoder(lambda length: 1)
-    rows, saved = write(monkeypatch, decoder, done=done)
+    rows, saved = write(decoder, done=done)
     assert rows == first
     assert len(saved) == len(decoder.seen) == 6
+    assert set(decoder.seen) < set(whole.seen)
+    # What is computed once for all prompts is that of the whole run.
+    assert decoder.prefixes == whole.prefixes == [find_prefix([make_writer().encode(condition) for condition in CONDITIONS])]
     idle = Decoder(lambda length: 1)
-    write(monkeypatch, idle, done=first)
-    assert idle.calls == 0
+    write(idle, done=first)
+    assert idle.seen == []
 
 
-def test_a_model_that_never_parses_stops_with_one_line(monkeypatch):
+def test_a_finished_record_is_saved_at_once():
+    saved = []
+
+    class Stopped(Decoder):
+        def decode(self, requests, on_text, *, prefix=()):
+            super().decode(requests[:3], on_text)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), show_progress("generate") as progress:
+        make_writer().write_all(Stopped(lambda length: 1), CONDITIONS, {}, saved.extend, progress)
+    assert len(saved) == 3
+
+
+def test_a_model_that_never_parses_stops_with_one_line():
     decoder = Decoder(lambda length: 99)
     with pytest.raises(PennameError, match=r"10 of 10 records of the arm with_dp did not parse after 4 draws each") as caught:
-        write(monkeypatch, decoder)
+        write(decoder)
     assert "\n" not in str(caught.value)
     assert len(decoder.seen) == 40

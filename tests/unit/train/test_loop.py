@@ -16,6 +16,7 @@ from penname.privacy.mechanism import DpSgd, NonPrivateSum
 from penname.train.arms import NonPrivateArm, PrivateArm
 from penname.train.layout import Layout
 from penname.train.loop import ArmFiles, run_step, schedule, train_arm
+from penname.train.memory import UnitSummer
 from tests.conftest import charged, make_tiny_llama
 
 CONFIG = TrainConfig(expected_batch_size=4, num_steps=6, seed=3)
@@ -70,7 +71,7 @@ def test_the_cut_into_physical_batches_changes_nothing_but_rounding(tmp_path, ki
     for layout in (Layout(8, 2), Layout(2000, 2), ALONE):
         model, arm = make_arm(kind)
         optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
-        row = run_step(model, UNITS, arm, CONFIG, optimizer, layout, step=0)
+        row = run_step(model, UNITS, arm, CONFIG, optimizer, UnitSummer(model, arm, layout), step=0)
         assert row["num_units"] > 1
         results.append(adapter_weights(model))
     for name in results[0]:
@@ -85,7 +86,7 @@ def test_an_empty_draw_takes_a_step_of_pure_noise():
     model, arm = make_arm(sampling_prob=1e-9)
     before = adapter_weights(model)
     optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
-    row = run_step(model, UNITS, arm, CONFIG, optimizer, PACKED, step=2)
+    row = run_step(model, UNITS, arm, CONFIG, optimizer, UnitSummer(model, arm, PACKED), step=2)
     assert (row["num_units"], row["num_records"], row["loss"], row["clipped_frac"], row["sum_norm"]) == (0, 0, None, None, 0.0)
     noise = arm.mechanism.release(2, arm.mechanism.empty_sum(arm.num_params))
     after = adapter_weights(model)
@@ -100,7 +101,7 @@ def test_the_divisor_is_the_expected_size_and_not_the_drawn_one():
         model, arm = make_arm("no_dp")
         before = adapter_weights(model)
         optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
-        run_step(model, UNITS, arm, CONFIG.model_copy(update={"expected_batch_size": size}), optimizer, PACKED, step=0)
+        run_step(model, UNITS, arm, CONFIG.model_copy(update={"expected_batch_size": size}), optimizer, UnitSummer(model, arm, PACKED), step=0)
         after = adapter_weights(model)
         moved.append(torch.cat([(before[name] - after[name]).reshape(-1) for name in before]))
     torch.testing.assert_close(moved[0], 2 * moved[1], rtol=1e-3, atol=1e-6)
@@ -110,14 +111,14 @@ def test_the_divisor_is_the_expected_size_and_not_the_drawn_one():
 def test_a_unit_without_a_record_that_fits_stays_in_the_draw_and_adds_nothing():
     model, arm = make_arm(sampling_prob=1.0)
     optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
-    row = run_step(model, [[], *UNITS[:3], []], arm, CONFIG, optimizer, PACKED, step=0)
+    row = run_step(model, [[], *UNITS[:3], []], arm, CONFIG, optimizer, UnitSummer(model, arm, PACKED), step=0)
     assert row["num_units"] == 3
 
 
 def test_the_sum_of_a_private_step_is_bounded_by_its_units():
     model, arm = make_arm(sampling_prob=1.0)
     optimizer = torch.optim.SGD([parameter for _, parameter in trainable_parameters(model)], lr=1.0)
-    row = run_step(model, UNITS, arm, CONFIG, optimizer, PACKED, step=0)
+    row = run_step(model, UNITS, arm, CONFIG, optimizer, UnitSummer(model, arm, PACKED), step=0)
     assert row["num_units"] == len(UNITS)
     assert row["sum_norm"] <= len(UNITS)
     assert 0 <= row["clipped_frac"] <= 1
