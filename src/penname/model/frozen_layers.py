@@ -62,6 +62,11 @@ class FrozenLayers:
         if batch:
             self._compute_tile(batch)
 
+    def forget(self) -> None:
+        """Drops what is kept, so that the next `compute` computes every record anew, beside the others that it is given."""
+        self._places.clear()
+        self._end = 0
+
     def read(self, records: Sequence[TokenizedRecord]) -> torch.Tensor:
         """The kept states of records, end to end, (sum of T, D). PRIVATE."""
         return torch.cat([self._read(record) for record in records])

@@ -175,6 +175,9 @@ def run_self_checks(
     probes = choose_probes(units, layout)
 
     def sum_probes(indices: Sequence[int]) -> tuple[BoundedSum, torch.Tensor]:
+        if frozen is not None:
+            # Kept states would be those from the first batch, and hide what batch mates do to a record in the frozen layers.
+            frozen.forget()
         return sum_units(adapted, [probes[i] for i in indices], arm, layout, frozen)
 
     # Dropout would give a record another mask in every batch: it is off here, and on again when training begins.

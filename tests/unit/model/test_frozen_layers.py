@@ -71,6 +71,19 @@ def test_a_kept_record_is_not_computed_again(tmp_path, monkeypatch):
     assert len(first) == sum(len(record.token_ids) for record in RECORDS)
 
 
+def test_what_is_forgotten_is_computed_anew(tmp_path, monkeypatch):
+    frozen = keep(make_adapted(), tmp_path)
+    frozen.compute(RECORDS)
+    first = frozen.read(RECORDS)
+    frozen.forget()
+    passes = []
+    decode_rows = frozen_layers.decode_rows
+    monkeypatch.setattr(frozen_layers, "decode_rows", lambda decoder, rows: passes.append(rows) or decode_rows(decoder, rows))
+    frozen.compute(RECORDS)
+    assert passes
+    assert torch.equal(frozen.read(RECORDS), first)
+
+
 def test_a_record_longer_than_a_tile_is_kept_too(tmp_path):
     frozen = keep(make_adapted(), tmp_path)
     long = TokenizedRecord(list(range(3, 80)), 2)
