@@ -10,8 +10,13 @@ from penname.model.frozen_layers import keep_frozen_layers
 from penname.model.fused_layer import fuse_layers
 from penname.model.packing import enable_packing
 from penname.model.tokenize import TokenizedRecord
+from penname.privacy.errors import SelfCheckError
 from penname.privacy.gradients import LoraEngine, trainable_parameters
+from penname.privacy.keystream import Keystream
+from penname.privacy.mechanism import DpSgd
+from penname.train.arms import PrivateArm
 from penname.train.layout import Layout
+from penname.train.train import run_self_checks
 from tests.conftest import make_tiny_llama
 from tests.unit.model.test_packing import make_model
 
@@ -123,3 +128,15 @@ def test_something_trainable_outside_of_the_layers_is_noticed(tmp_path):
     model = make_adapted()
     model.get_base_model().model.embed_tokens.weight.requires_grad_(True)
     assert keep_frozen_layers(model, tmp_path, tile_tokens=TILE, pad_id=0) is None
+
+
+def test_the_self_check_sees_what_batch_mates_do_in_the_frozen_layers(tmp_path, monkeypatch):
+    model, config = make_adapted(), ModelConfig(lora_rank=3, top_layers=1)
+    frozen = keep(model, tmp_path)
+    mechanism = DpSgd(0.7, 0.4, 6, 1.0, Keystream.from_seed(5))
+    arm = PrivateArm.build(model, mechanism, engine_name="lora")
+    run_self_checks(model, UNITS, arm, Layout(TILE, 0), config, frozen)
+    decode_rows = frozen_layers.decode_rows
+    monkeypatch.setattr(frozen_layers, "decode_rows", lambda decoder, rows: decode_rows(decoder, rows) + 0.01 * len(rows.row_lengths))
+    with pytest.raises(SelfCheckError, match="batch_mates"):
+        run_self_checks(model, UNITS, arm, Layout(TILE, 0), config, frozen)
