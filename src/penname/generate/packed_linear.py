@@ -14,7 +14,7 @@ _MIN_WEIGHTS = 4096
 
 
 class PackedLinear(nn.Module):
-    """A linear layer in bfloat16 on a processor, for inputs of about `num_rows` rows; the same numbers, in about two thirds of the time."""
+    """A linear layer in bfloat16 on a processor, for inputs of about `num_rows` rows, whose weights need not be laid out again for each."""
 
     def __init__(self, linear: nn.Linear, *, num_rows: int) -> None:
         super().__init__()

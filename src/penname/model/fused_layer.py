@@ -1,7 +1,7 @@
 """A transformer layer of Llama's kind with its LoRA adapters, as one function with a backward pass of its own.
 
-Left to autograd such a layer is some eighty small operations forward and twice as many backward: most of the time goes to casts, copies and
-keeping what they made. Here products with one input are one product, adapters are added in place, and little is kept. Whether the
+Left to autograd such a layer is some eighty small operations forward and twice as many backward, many of them casts, copies and
+what keeps them. Here products with one input are one product, adapters are added in place, and little is kept. Whether the
 function is what the model's own layer computes is measured before it is used, not looked up.
 """
 
@@ -139,7 +139,7 @@ class _FusedLayer(torch.autograd.Function):
         middle, out_lowered = layer.out.compute(attended)
         middle += hidden
         normed, scale_2 = _normalise(middle, *layer.norms[1])
-        # Apart, though they have one input: one product of twice the width is no faster, and what follows would have to step over halves.
+        # Apart, though they have one input: of one product what follows would have to step over halves.
         gate, gate_lowered = layer.gate.compute(normed)
         up, up_lowered = layer.up.compute(normed)
         outputs, down_lowered = layer.down.compute(_activate(gate, up))

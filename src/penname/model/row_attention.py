@@ -1,7 +1,7 @@
 """Causal attention of each record to itself, forward and backward, in float32.
 
-The backward pass of torch's own attention takes milliseconds for one review on a CPU, most of them overhead; batched products of whole heads
-take a fraction. A record's numbers depend on its own tokens alone: every product has the shape of the record or of a block of it.
+Batched products of whole heads instead of torch's own attention, whose backward pass is slow for short records on a CPU. A record's
+numbers depend on its own tokens alone: every product has the shape of the record or of a block of it.
 """
 
 from __future__ import annotations
