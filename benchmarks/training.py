@@ -59,7 +59,7 @@ class Bench:
 
     def __init__(self, *, seed: int, real_file: Path, quick: bool) -> None:
         self.seed, self.real_file, self.quick = seed, real_file, quick
-        self.num_units = 6 if quick else 24
+        self.num_units = 6 if quick else 32
         self.few_units = 2 if quick else 16
         self.best: dict[str, int] = {"opacus": 1024, "original": 2}
 
@@ -143,7 +143,7 @@ def list_tasks(bench: Bench) -> dict[str, Task]:
     if not quick:
         tasks |= {f"choice/opacus_{tokens}": partial(bench.try_hooks, tokens) for tokens in HOOKS_TOKENS}
         tasks |= {f"choice/original_{size}": partial(bench.try_original, size) for size in ORIGINAL_SIZES}
-    tasks |= {f"speed/{number}": partial(bench.run_round, number) for number in range(2 if quick else 7)}
+    tasks |= {f"speed/{number}": partial(bench.run_round, number) for number in range(2 if quick else 6)}
     tasks["padding/default"] = lambda: _studies().measure_padding(bench.units(), seed=seed)
     tasks["self_check/clothing"] = lambda: _studies().measure_self_check(bench.units(), num_repeats=1 if quick else 3, seed=seed)
     steps, width = (2, 2) if quick else (8, 6)

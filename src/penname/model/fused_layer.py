@@ -8,104 +8,20 @@ function is what the model's own layer computes is measured before it is used, n
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 
-from penname.model.row_attention import attend_rows, attend_rows_backward
-from penname.privacy.gradients import ProductReporter
-
-Report = Callable[[Sequence[nn.Parameter], torch.Tensor, torch.Tensor], None]
+from penname.model.linear_stack import LinearStack
+from penname.model.row_attention import RowAttention
+from penname.privacy.gradients import ProductReporter, WeightPart
 
 _PROBE_ROWS = (5, 19)
 # Of float32; a layer that computes anything else differs by as much as it adds.
 _TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class _Adapter:
-    """One LoRA adapter inside a stack."""
-
-    lora_a: nn.Parameter
-    """(R, K)"""
-    lora_b: nn.Parameter
-    """(n, R)"""
-    scaling: float
-    begin: int
-    """Its outputs are begin .. begin + n of the stack's."""
-
-
-@dataclass(frozen=True)
-class _Stack:
-    """Linear layers with one input: frozen weights one below the other, and their adapters."""
-
-    weight: torch.Tensor
-    """(N, K)"""
-    adapters: tuple[_Adapter, ...]
-
-    def compute(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Outputs (M, N), and what the adapters' A make of the inputs, (M, sum of R)."""
-        outputs = functional.linear(inputs, self.weight)
-        if not self.adapters:
-            return outputs, None
-        lowered = inputs @ self._stack_a().T
-        return outputs.addmm_(lowered, self._stack_b().T), lowered
-
-    def backward(
-        self,
-        inputs: torch.Tensor,
-        lowered: torch.Tensor | None,
-        output_grads: torch.Tensor,
-        report: Report,
-        *,
-        add_to: torch.Tensor | None = None,
-        is_first: bool = False,
-    ) -> torch.Tensor:
-        """Gradient of the inputs, (M, K), added to one where given; each adapter's inputs and output gradients go to `report`.
-
-        Args:
-          inputs: (M, K). PRIVATE.
-          lowered: From `compute`.
-          output_grads: (M, N). PRIVATE.
-          report: See `ProductReporter`.
-          add_to: (M, K)
-          is_first: Nothing before it trains, so nobody asks for the gradient of the inputs; what is returned is empty.
-        """
-        if is_first:
-            input_grads = inputs.new_empty(0)
-        else:
-            input_grads = output_grads @ self.weight if add_to is None else add_to.addmm_(output_grads, self.weight)
-        if lowered is None:
-            return input_grads
-        lowered_grads = output_grads @ self._stack_b()
-        if not is_first:
-            input_grads.addmm_(lowered_grads, self._stack_a())
-        if self.adapters[0].lora_a.requires_grad:
-            report([adapter.lora_a for adapter in self.adapters], inputs, lowered_grads)
-        column = 0
-        for adapter in self.adapters:
-            num_outputs, rank = adapter.lora_b.shape
-            rows = slice(adapter.begin, adapter.begin + num_outputs)
-            report([adapter.lora_b], lowered[:, column : column + rank] * adapter.scaling, output_grads[:, rows])
-            column += rank
-        return input_grads
-
-    def _stack_a(self) -> torch.Tensor:
-        return torch.cat([adapter.lora_a.detach() for adapter in self.adapters]).to(self.weight.dtype)
-
-    def _stack_b(self) -> torch.Tensor:
-        """(N, sum of R): each adapter's B, scaled, in its own rows and columns."""
-        stacked = self.weight.new_zeros(self.weight.shape[0], sum(adapter.lora_a.shape[0] for adapter in self.adapters))
-        column = 0
-        for adapter in self.adapters:
-            num_outputs, rank = adapter.lora_b.shape
-            stacked[adapter.begin : adapter.begin + num_outputs, column : column + rank] = adapter.lora_b.detach() * adapter.scaling
-            column += rank
-        return stacked
 
 
 @dataclass(frozen=True)
@@ -114,16 +30,26 @@ class _Layer:
 
     norms: tuple[tuple[torch.Tensor, float], tuple[torch.Tensor, float]]
     """Weight (D,) and epsilon of the norm before attention and of the one before the MLP."""
-    qkv: _Stack
-    out: _Stack
-    gate: _Stack
-    up: _Stack
-    down: _Stack
+    qkv: LinearStack
+    out: LinearStack
+    gate_up: LinearStack
+    down: LinearStack
     num_heads: int
     num_key_heads: int
-    head_size: int
     scaling: float
     reporter: ProductReporter
+
+    @property
+    def num_inner(self) -> int:
+        """Width of the gate."""
+        return self.gate_up.num_outputs // 2
+
+    def split_heads(self, qkv: torch.Tensor) -> torch.Tensor:
+        """(M, N) as (M, heads of query, key and value, d)."""
+        return qkv.unflatten(1, (self.num_heads + 2 * self.num_key_heads, -1))
+
+    def rows(self, row_lengths: Sequence[int]) -> RowAttention:
+        return RowAttention(self.num_heads, self.num_key_heads, row_lengths, self.scaling)
 
 
 class _FusedLayer(torch.autograd.Function):
@@ -133,42 +59,55 @@ class _FusedLayer(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, row_lengths: Sequence[int], layer: _Layer, *weights: torch.Tensor
     ) -> torch.Tensor:
-        normed, scale_1 = _normalise(hidden, *layer.norms[0])
-        qkv, qkv_lowered = layer.qkv.compute(normed)
-        attended = attend_rows(*_split_heads(qkv, cos, sin, layer), row_lengths, layer.scaling).flatten(1).to(hidden.dtype)
-        middle, out_lowered = layer.out.compute(attended)
-        middle += hidden
-        normed, scale_2 = _normalise(middle, *layer.norms[1])
-        # Apart, though they have one input: of one product what follows would have to step over halves.
-        gate, gate_lowered = layer.gate.compute(normed)
-        up, up_lowered = layer.up.compute(normed)
-        outputs, down_lowered = layer.down.compute(_activate(gate, up))
-        outputs += middle
-        # What is cheap to compute again is not kept: the norms, the rotated heads, the attention weights, the activation.
-        ctx.save_for_backward(hidden, cos, sin, scale_1, qkv, attended, middle, scale_2, gate, up)
-        ctx.lowered = qkv_lowered, out_lowered, gate_lowered, up_lowered, down_lowered
-        ctx.row_lengths, ctx.layer, ctx.num_weights = row_lengths, layer, len(weights)
-        return outputs
+        num_tokens, width = hidden.shape
+        normed_1 = layer.qkv.make_inputs(num_tokens)
+        scale_1 = _normalise(hidden, *layer.norms[0], normed_1[:, :width])
+        layer.qkv.lower(normed_1)
+        heads = _rotate(layer.split_heads(layer.qkv.compute(normed_1)), cos, sin, layer)
+        attended = layer.out.make_inputs(num_tokens)
+        attention = layer.rows(row_lengths).attend(heads, attended[:, : layer.out.num_inputs].unflatten(1, (layer.num_heads, -1)))
+        layer.out.lower(attended)
+        middle = layer.out.compute(attended).add_(hidden)
+        normed_2 = layer.gate_up.make_inputs(num_tokens)
+        scale_2 = _normalise(middle, *layer.norms[1], normed_2[:, :width])
+        layer.gate_up.lower(normed_2)
+        # Two products, though they have one input: of one what follows would have to step over halves.
+        gate, up = (layer.gate_up.compute(normed_2, half) for half in (slice(layer.num_inner), slice(layer.num_inner, None)))
+        activated = layer.down.make_inputs(num_tokens)
+        _activate(gate, up, activated[:, : layer.num_inner])
+        layer.down.lower(activated)
+        # What is cheap to compute again is not kept: the activation, the widest of all.
+        lowered = activated[:, layer.num_inner :].clone()
+        ctx.save_for_backward(hidden, cos, sin, scale_1, normed_1, heads, attended, middle, scale_2, normed_2, gate, up, lowered)
+        ctx.attention, ctx.row_lengths, ctx.layer = attention, row_lengths, layer
+        return layer.down.compute(activated).add_(middle)
 
     @staticmethod
     def backward(ctx: Any, *output_grads: torch.Tensor) -> tuple[Any, ...]:
-        hidden, cos, sin, scale_1, qkv, attended, middle, scale_2, gate, up = ctx.saved_tensors
-        qkv_lowered, out_lowered, gate_lowered, up_lowered, down_lowered = ctx.lowered
+        hidden, cos, sin, scale_1, normed_1, heads, attended, middle, scale_2, normed_2, gate, up, lowered = ctx.saved_tensors
         layer: _Layer = ctx.layer
-        (norm_1, _), (norm_2, _) = layer.norms
+        (num_tokens, width), num_attended = hidden.shape, layer.out.num_inputs
         summed = _SummedProducts()
         report = layer.reporter.receive or summed.add
-        grads = output_grads[0].contiguous()
-        activated_grads = layer.down.backward(_activate(gate, up), down_lowered, grads, report)
-        gate_grads, up_grads = _activate_backward(gate, up, activated_grads)
-        normed = _scale(middle, scale_2, norm_2)
-        normed_grads = layer.gate.backward(normed, gate_lowered, gate_grads, report)
-        layer.up.backward(normed, up_lowered, up_grads, report, add_to=normed_grads)
-        middle_grads = _normalise_backward(middle, scale_2, norm_2, normed_grads).add_(grads)
-        attended_grads = layer.out.backward(attended, out_lowered, middle_grads, report)
-        qkv_grads = _attend_backward(qkv, cos, sin, attended, attended_grads, ctx.row_lengths, layer)
-        normed_grads = layer.qkv.backward(_scale(hidden, scale_1, norm_1), qkv_lowered, qkv_grads, report, is_first=not ctx.needs_input_grad[0])
-        hidden_grads = _normalise_backward(hidden, scale_1, norm_1, normed_grads).add_(middle_grads) if ctx.needs_input_grad[0] else None
+        down_grads = layer.down.make_output_grads(num_tokens)
+        down_grads[:, :width] = output_grads[0]
+        gate_up_grads = layer.gate_up.make_output_grads(num_tokens)
+        activated = gate.new_empty(gate.shape)
+        silu = _activate(gate, up, activated)
+        activated_grads = layer.down.backward(activated, lowered, down_grads, report)
+        _activate_backward(gate, up, silu, activated_grads, gate_up_grads[:, : 2 * layer.num_inner])
+        normed_grads = layer.gate_up.backward(normed_2[:, :width], normed_2[:, width:], gate_up_grads, report)
+        middle_grads = layer.out.make_output_grads(num_tokens)
+        _normalise_backward(middle, scale_2, layer.norms[1][0], normed_grads, output_grads[0], middle_grads[:, :width])
+        attended_grads = layer.out.backward(attended[:, :num_attended], attended[:, num_attended:], middle_grads, report)
+        head_grads = layer.rows(ctx.row_lengths).backward(heads, ctx.attention, attended_grads.unflatten(1, (layer.num_heads, -1)))
+        qkv_grads = layer.qkv.make_output_grads(num_tokens)
+        _rotate_back(head_grads, cos, sin, layer, layer.split_heads(qkv_grads[:, : layer.qkv.num_outputs]))
+        is_first = not ctx.needs_input_grad[0]
+        normed_grads = layer.qkv.backward(normed_1[:, :width], normed_1[:, width:], qkv_grads, report, is_first=is_first)
+        hidden_grads = None if is_first else torch.empty_like(hidden)
+        if hidden_grads is not None:
+            _normalise_backward(hidden, scale_1, layer.norms[0][0], normed_grads, middle_grads[:, :width], hidden_grads)
         return hidden_grads, None, None, None, None, *(summed.grads.get(id(weight)) for weight in layer.reporter.weights)
 
 
@@ -178,65 +117,61 @@ class _SummedProducts:
     def __init__(self) -> None:
         self.grads: dict[int, torch.Tensor] = {}
 
-    def add(self, weights: Sequence[nn.Parameter], inputs: torch.Tensor, output_grads: torch.Tensor) -> None:
-        product = (output_grads.T @ inputs).to(weights[0].dtype)
-        parts = product.split([len(weight) for weight in weights])
-        self.grads.update({id(weight): part for weight, part in zip(weights, parts, strict=True)})
+    def add(self, parts: Sequence[WeightPart], inputs: torch.Tensor, output_grads: torch.Tensor) -> None:
+        product = output_grads.T @ inputs
+        self.grads.update({id(part.weight): product[part.outputs, part.inputs].to(part.weight.dtype) for part in parts})
 
 
-def _normalise(hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """RMS norm (M, D), and what each token was scaled by, (M, 1) float32."""
+def _normalise(hidden: torch.Tensor, weight: torch.Tensor, epsilon: float, normed: torch.Tensor) -> torch.Tensor:
+    """Writes the RMS norm (M, D); returns what each token was scaled by, (M, 1) float32."""
     norms = torch.linalg.vector_norm(hidden, dim=1, keepdim=True, dtype=torch.float32)
     scale = (norms.square_() / hidden.shape[1] + epsilon).rsqrt_()
-    return _scale(hidden, scale, weight), scale
+    normed.copy_(hidden * scale).mul_(weight)
+    return scale
 
 
-def _scale(hidden: torch.Tensor, scale: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return (hidden * scale).to(hidden.dtype).mul_(weight)
-
-
-def _normalise_backward(hidden: torch.Tensor, scale: torch.Tensor, weight: torch.Tensor, grads: torch.Tensor) -> torch.Tensor:
+def _normalise_backward(
+    hidden: torch.Tensor, scale: torch.Tensor, weight: torch.Tensor, grads: torch.Tensor, more_grads: torch.Tensor, hidden_grads: torch.Tensor
+) -> None:
+    """Writes the gradients that come to `hidden` through the norm and, past it, `more_grads`; all (M, D)."""
     scaled, wide = grads * weight.float(), hidden.float()
     share = (scaled * wide).sum(1, keepdim=True).mul_(scale**3 / hidden.shape[1])
-    return scaled.mul_(scale).addcmul_(wide, share, value=-1).to(hidden.dtype)
+    hidden_grads.copy_(scaled.mul_(scale).addcmul_(wide, share, value=-1)).add_(more_grads)
 
 
-def _activate(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    return functional.silu(gate).mul_(up)
+def _activate(gate: torch.Tensor, up: torch.Tensor, activated: torch.Tensor) -> torch.Tensor:
+    """Writes silu(gate) * up and returns silu(gate)."""
+    silu = functional.silu(gate)
+    torch.mul(silu, up, out=activated)
+    return silu
 
 
-def _activate_backward(gate: torch.Tensor, up: torch.Tensor, grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of gate and up."""
-    up_grads = functional.silu(gate).mul_(grads)
-    return torch.ops.aten.silu_backward(grads.mul_(up), gate), up_grads
+def _activate_backward(gate: torch.Tensor, up: torch.Tensor, silu: torch.Tensor, grads: torch.Tensor, gate_up_grads: torch.Tensor) -> None:
+    """Writes the gradients of gate and up, (M, 2 I); `silu` and `grads` are used up."""
+    gate_grads, up_grads = gate_up_grads.chunk(2, dim=1)
+    torch.mul(silu, grads, out=up_grads)
+    torch.ops.aten.silu_backward.grad_input(grads.mul_(up), gate, grad_input=gate_grads)
 
 
-def _split_heads(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, layer: _Layer) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rotated query, rotated key, and value, (heads, M, d) float32."""
-    heads = qkv.view(len(qkv), -1, layer.head_size).transpose(0, 1).float()
-    turned = layer.num_heads + layer.num_key_heads
-    rotated = _rotate(heads[:turned], cos, sin)
-    return rotated[: layer.num_heads], rotated[layer.num_heads :], heads[turned:]
-
-
-def _rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding: the halves of a head are the two coordinates. cos, sin (M, d) float32."""
-    left, right = heads.chunk(2, dim=2)
-    half = left.shape[2]
-    rotated = heads * cos
-    rotated[..., :half].addcmul_(right, sin[:, :half], value=-1)
-    rotated[..., half:].addcmul_(left, sin[:, half:])
+def _rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, layer: _Layer) -> torch.Tensor:
+    """Rotary position embedding of query and key in (M, heads, d): the halves of a head are the two coordinates. cos, sin (M, 1, d)."""
+    rotated = torch.empty_like(heads)
+    _turn(heads, cos, sin, layer, rotated)
     return rotated
 
 
-def _attend_backward(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attended: torch.Tensor, grads: torch.Tensor, row_lengths: Sequence[int], layer: _Layer
-) -> torch.Tensor:
-    wide_attended, wide_grads = (tensor.float().view(len(qkv), -1, layer.head_size) for tensor in (attended, grads))
-    parts = attend_rows_backward(*_split_heads(qkv, cos, sin, layer), wide_attended, wide_grads, row_lengths, layer.scaling)
-    # A rotation's gradient is the rotation back.
-    heads = [_rotate(parts[0], cos, -sin), _rotate(parts[1], cos, -sin), parts[2]]
-    return torch.cat([head.to(qkv.dtype).transpose(0, 1) for head in heads], dim=1).flatten(1)
+def _rotate_back(grads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, layer: _Layer, unrotated: torch.Tensor) -> None:
+    """A rotation's gradient is the rotation back; that of the scaled product of query and key comes with it."""
+    _turn(grads, cos * layer.scaling, sin * -layer.scaling, layer, unrotated)
+
+
+def _turn(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, layer: _Layer, turned: torch.Tensor) -> None:
+    num_values = layer.num_key_heads
+    source, target, half = heads[:, :-num_values], turned[:, :-num_values], heads.shape[2] // 2
+    torch.mul(source, cos, out=target)
+    target[..., :half].addcmul_(source[..., half:], sin[..., :half], value=-1)
+    target[..., half:].addcmul_(source[..., :half], sin[..., half:])
+    turned[:, -num_values:] = heads[:, -num_values:]
 
 
 def fuse_layers(model: Any) -> int:
@@ -260,10 +195,8 @@ def _fuse(layer: Any, decoder: Any) -> bool:
         return False
     fused = _read_layer(layer)
     assert fused is not None
-    attention = layer.self_attn
-    linears = [_frozen(part) for part in (attention.q_proj, attention.k_proj, attention.v_proj)]
-    for linear, rows in zip(linears, fused.qkv.weight.split([len(linear.weight) for linear in linears]), strict=True):
-        linear.weight.data = rows
+    for stack in (fused.qkv, fused.out, fused.gate_up, fused.down):
+        stack.take_over()
     layer.product_reporter = fused.reporter
     own_forward = layer.forward
 
@@ -278,7 +211,7 @@ def _fuse(layer: Any, decoder: Any) -> bool:
 
 
 def _run(layer: _Layer, hidden: torch.Tensor, row_lengths: Sequence[int], position_embeddings: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    cos, sin = (table[0].float() for table in position_embeddings)
+    cos, sin = (table[0][:, None] for table in position_embeddings)
     return _FusedLayer.apply(hidden[0], cos, sin, row_lengths, layer, *layer.reporter.weights)[None]
 
 
@@ -286,42 +219,16 @@ def _read_layer(layer: Any) -> _Layer | None:
     """The parts of a layer of Llama's kind; None where one is missing or is more than it seems."""
     try:
         attention, mlp = layer.self_attn, layer.mlp
-        qkv = _read_stack([attention.q_proj, attention.k_proj, attention.v_proj])
-        out, gate, up, down = (_read_stack([part]) for part in (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj))
-        norm_1, norm_2 = ((norm.weight, float(norm.variance_epsilon)) for norm in (layer.input_layernorm, layer.post_attention_layernorm))
-        head_size = int(attention.head_dim)
-        num_heads, num_key_heads = (len(_frozen(part).weight) // head_size for part in (attention.q_proj, attention.k_proj))
+        qkv, out = LinearStack([attention.q_proj, attention.k_proj, attention.v_proj]), LinearStack([attention.o_proj])
+        gate_up, down = LinearStack([mlp.gate_proj, mlp.up_proj]), LinearStack([mlp.down_proj])
+        norms = [(norm.weight, float(norm.variance_epsilon)) for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
+        num_heads = out.num_inputs // int(attention.head_dim)
+        num_key_heads = (qkv.num_outputs - out.num_inputs) // (2 * int(attention.head_dim))
         scaling = float(attention.scaling)
     except (AttributeError, KeyError, ValueError):
         return None
-    adapters = [adapter for stack in (qkv, out, gate, up, down) for adapter in stack.adapters]
-    weights = [weight for adapter in adapters for weight in (adapter.lora_a, adapter.lora_b) if weight.requires_grad]
-    return _Layer((norm_1, norm_2), qkv, out, gate, up, down, num_heads, num_key_heads, head_size, scaling, ProductReporter(weights))
-
-
-def _read_stack(linears: Sequence[Any]) -> _Stack:
-    """Raises ValueError for a layer that is not linear and frozen, with at most one plain adapter."""
-    adapters: list[_Adapter] = []
-    begin = 0
-    for linear in linears:
-        frozen = _frozen(linear)
-        # torch declares a bias that may be None as never None.
-        if frozen.bias is not None or frozen.weight.requires_grad:  # pyright: ignore[reportUnnecessaryComparison]
-            raise ValueError("not a frozen linear layer without bias")
-        if linear is not frozen:
-            (name,) = linear.lora_A.keys()
-            if getattr(linear.lora_dropout[name], "p", 0.0) or linear.lora_A[name].bias is not None or linear.lora_B[name].bias is not None:
-                raise ValueError("not a plain adapter")
-            adapters.append(_Adapter(linear.lora_A[name].weight, linear.lora_B[name].weight, float(linear.scaling[name]), begin))
-        begin += len(frozen.weight)
-    return _Stack(torch.cat([_frozen(linear).weight.detach() for linear in linears]) if len(linears) > 1 else _frozen(linears[0]).weight, tuple(adapters))
-
-
-def _frozen(linear: Any) -> nn.Linear:
-    base = getattr(linear, "base_layer", linear)
-    if type(base) is not nn.Linear:
-        raise ValueError("not a linear layer")
-    return base
+    weights = [weight for stack in (qkv, out, gate_up, down) for weight in stack.parameters()]
+    return _Layer((norms[0], norms[1]), qkv, out, gate_up, down, num_heads, num_key_heads, scaling, ProductReporter(weights))
 
 
 def _is_same(layer: Any, fused: _Layer, decoder: Any) -> bool:

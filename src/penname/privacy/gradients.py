@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -30,6 +30,17 @@ class RowPass:
     """(B,) unit of each row, 0 <= unit < U."""
 
 
+@dataclass(frozen=True)
+class WeightPart:
+    """A weight (n, k) that is a block of a larger one (N, K)."""
+
+    weight: nn.Parameter
+    outputs: slice
+    """Its n of N."""
+    inputs: slice
+    """Its k of K."""
+
+
 class ProductReporter:
     """For a layer whose backward pass is its own: it tells an engine what its weights' gradients are sums of products of.
 
@@ -38,8 +49,8 @@ class ProductReporter:
 
     def __init__(self, weights: Sequence[nn.Parameter]) -> None:
         self.weights = tuple(weights)
-        self.receive: Callable[[Sequence[nn.Parameter], torch.Tensor, torch.Tensor], None] | None = None
-        """Weights whose rows, one below the other, turn the inputs (M, K) into outputs with the gradients (M, N)."""
+        self.receive: Callable[[Sequence[WeightPart], torch.Tensor, torch.Tensor], None] | None = None
+        """Blocks of a weight that turns the inputs (M, K) into outputs with the gradients (M, N)."""
 
 
 class GradientEngine(Protocol):
@@ -82,12 +93,16 @@ def _check_losses(losses: torch.Tensor, row_pass: RowPass) -> None:
 _NOT_REACHED = "gradients: the backward pass did not reach {} as it must, once with every row; the engine cannot bound its gradient"
 
 
+# Inputs and output gradients that wait for those of like layers, of one pass.
+_MAX_PENDING_BYTES = 64 * 2**20
+
+
 class LoraEngine:
     """One forward and one backward pass; a row's gradient is the product of a layer's input and its output gradient.
 
     What is held until the clip is (U, P) for the units of the passes. The inputs and output gradients themselves would take more: at LoRA's
-    rank a row's products are smaller than its activations from about twenty tokens on. And clipping after the fact, by scaled activations
-    in one product over all rows, would round the units together.
+    rank a row's products are smaller than its activations from about twenty tokens on; only those of a few layers wait, to be multiplied
+    together. And clipping after the fact, by scaled activations in one product over all rows, would round the units together.
     Source: Goodfellow (2015), https://arxiv.org/abs/1510.01799, for sequences: the sum over tokens of outer products.
     """
 
@@ -119,19 +134,15 @@ class LoraEngine:
         return grads, torch.cat(losses) if losses else torch.zeros(0)
 
     def _run(self, row_pass: RowPass, grads: torch.Tensor) -> torch.Tensor:
-        reached: list[int] = []
-
-        def receive(weights: Sequence[nn.Parameter], inputs: torch.Tensor, output_grads: torch.Tensor) -> None:
-            reached.extend(map(id, weights))
-            self._add_products(weights, inputs, output_grads, row_pass, grads)
+        products = _RowProducts(row_pass, self._offsets, grads)
 
         def watch(layer: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            row_inputs = inputs[0].detach()
-            output.register_hook(lambda output_grad: receive([layer.weight], row_inputs, output_grad))  # pyright: ignore
+            row_inputs, whole = inputs[0].detach(), [WeightPart(layer.weight, slice(None), slice(None))]
+            output.register_hook(lambda output_grad: products.receive(whole, row_inputs, output_grad))  # pyright: ignore
 
         hooks = [layer.register_forward_hook(watch) for layer in self._hooked]
         for reporter in self._reporters:
-            reporter.receive = receive
+            reporter.receive = products.receive
         try:
             losses = row_pass.compute_losses()
             _check_losses(losses, row_pass)
@@ -143,35 +154,76 @@ class LoraEngine:
                 hook.remove()
             for reporter in self._reporters:
                 reporter.receive = None
-        if sorted(reached) != sorted(self._offsets):
+        products.add_pending()
+        if sorted(products.reached) != sorted(self._offsets):
             raise PrivacyError(_NOT_REACHED.format("every adapted layer"))
         return losses.detach()
 
-    def _add_products(self, weights: Sequence[nn.Parameter], inputs: torch.Tensor, output_grads: torch.Tensor, row_pass: RowPass, grads: torch.Tensor) -> None:
-        num_tokens = sum(row_pass.row_lengths)
-        if output_grads.shape[:-1] != inputs.shape[:-1] or output_grads[..., 0].numel() < num_tokens:
+
+class _RowProducts:
+    """Adds each row's products to the gradient of its unit, those of like layers together: one alone is mostly overhead."""
+
+    def __init__(self, row_pass: RowPass, offsets: dict[int, int], grads: torch.Tensor) -> None:
+        self.reached: list[int] = []
+        """Identities of the weights that products came for."""
+        self._row_pass, self._offsets, self._grads = row_pass, offsets, grads
+        self._num_tokens = sum(row_pass.row_lengths)
+        self._pending: dict[Any, list[tuple[Sequence[WeightPart], torch.Tensor, torch.Tensor]]] = {}
+        self._pending_bytes = 0
+
+    def receive(self, parts: Sequence[WeightPart], inputs: torch.Tensor, output_grads: torch.Tensor) -> None:
+        """See `ProductReporter`."""
+        if output_grads.shape[:-1] != inputs.shape[:-1] or output_grads[..., 0].numel() < self._num_tokens:
             raise PrivacyError(_NOT_REACHED.format("an adapted layer"))
+        self.reached.extend(id(part.weight) for part in parts)
         tokens_in, tokens_out = inputs.flatten(0, -2), output_grads.flatten(0, -2).to(inputs.dtype)
+        kind = tokens_in.shape[1], tokens_out.shape[1], tokens_in.dtype, str([(part.outputs, part.inputs) for part in parts])
+        self._pending.setdefault(kind, []).append((parts, tokens_in, tokens_out))
+        self._pending_bytes += tokens_in.nbytes + tokens_out.nbytes
+        if self._pending_bytes > _MAX_PENDING_BYTES:
+            self.add_pending()
+
+    def add_pending(self) -> None:
+        """Adds what has come since the last time. How many layers that is depends on the size of the pass, not on what is in it."""
+        for layers in self._pending.values():
+            # Backward passes come from the last layer to the first.
+            self._add(layers[::-1])
+        self._pending, self._pending_bytes = {}, 0
+
+    def _add(self, layers: list[tuple[Sequence[WeightPart], torch.Tensor, torch.Tensor]]) -> None:
         start = 0
-        for length, unit in zip(row_pass.row_lengths, row_pass.row_units, strict=True):
+        for length, unit in zip(self._row_pass.row_lengths, self._row_pass.row_units, strict=True):
             row = slice(start, start + length)
-            product = _multiply(tokens_in[row], tokens_out[row])
-            begin = 0
-            for weight in weights:
-                offset = self._offsets[id(weight)]
-                grads[unit, offset : offset + weight.numel()].view_as(weight).add_(product[begin : begin + len(weight)])
-                begin += len(weight)
+            products = _multiply(torch.stack([inputs[row] for _, inputs, _ in layers]), torch.stack([grads[row] for _, _, grads in layers]))
+            for index, part in enumerate(layers[0][0]):
+                self._add_to(unit, [parts[index].weight for parts, _, _ in layers], products[:, part.outputs, part.inputs])
             start += length
+
+    def _add_to(self, unit: int, weights: Sequence[nn.Parameter], products: torch.Tensor) -> None:
+        """Products (L, n, k) to the places of L weights in the gradient of a unit."""
+        offsets = [self._offsets[id(weight)] for weight in weights]
+        stride = offsets[1] - offsets[0] if len(offsets) > 1 else self._grads.shape[1]
+        if offsets == list(range(offsets[0], offsets[0] + stride * len(offsets), stride) if stride > 0 else []):
+            # Layers of one build follow each other at one distance: all their places are one view.
+            size, steps = products.shape, (stride, products.shape[2], 1)
+            torch.as_strided(self._grads, size, steps, self._grads.stride(0) * unit + offsets[0]).add_(products)
+            return
+        for offset, product in zip(offsets, products, strict=True):
+            self._grads[unit, offset : offset + product.numel()].view_as(product).add_(product)
 
 
 def _multiply(inputs: torch.Tensor, output_grads: torch.Tensor) -> torch.Tensor:
-    """A row's gradient of a weight, (N, K): the sum over its tokens of outer products.
+    """A row's gradients of the weights of L layers, (L, N, K): the sums over its tokens of outer products.
 
     The narrow side is copied, so that every row's product has the same layout in memory wherever the row lies, and stands on the left.
+
+    Args:
+      inputs: (L, T, K)
+      output_grads: (L, T, N)
     """
-    if inputs.shape[1] < output_grads.shape[1]:
-        return (inputs.T.contiguous() @ output_grads).T
-    return output_grads.T.contiguous() @ inputs
+    if inputs.shape[2] < output_grads.shape[2]:
+        return torch.bmm(inputs.transpose(1, 2).contiguous(), output_grads).transpose(1, 2)
+    return torch.bmm(output_grads.transpose(1, 2).contiguous(), inputs)
 
 
 class OpacusEngine:

@@ -5,60 +5,71 @@ import torch
 from torch.nn import functional
 
 from penname.model import row_attention
-from penname.model.row_attention import attend_rows, attend_rows_backward
+from penname.model.row_attention import RowAttention
 
 HEADS, KEY_HEADS, SIZE, SCALING = 6, 2, 8, 0.3
 
 
-def make(lengths, *, filling=3):
+def make(lengths, *, filling=3, dtype=torch.float32):
     generator = torch.Generator().manual_seed(1)
-    num_tokens = sum(lengths) + filling
-    return [torch.randn(heads, num_tokens, SIZE, generator=generator) for heads in (HEADS, KEY_HEADS, KEY_HEADS)]
+    return torch.randn(sum(lengths) + filling, HEADS + 2 * KEY_HEADS, SIZE, generator=generator).to(dtype)
 
 
-def attend_alone(query, key, value, lengths):
+def attend(heads, lengths):
+    outputs = heads.new_full((len(heads), HEADS, SIZE), 7.0)
+    kept = RowAttention(HEADS, KEY_HEADS, lengths, SCALING).attend(heads, outputs)
+    return outputs, kept
+
+
+def attend_backward(heads, kept, away, lengths):
+    grads = RowAttention(HEADS, KEY_HEADS, lengths, SCALING).backward(heads, kept, away)
+    grads[:, :-KEY_HEADS] *= SCALING
+    return grads
+
+
+def attend_alone(heads, lengths):
     """torch's attention, record by record; (M, H, d)."""
-    outputs, start = torch.zeros(query.shape[1], HEADS, SIZE), 0
+    outputs, start = [], 0
     for length in lengths:
-        row = slice(start, start + length)
-        parts = query[None, :, row], key[None, :, row].repeat_interleave(3, 1), value[None, :, row].repeat_interleave(3, 1)
-        outputs = outputs.clone()
-        outputs[row] = functional.scaled_dot_product_attention(*parts, is_causal=True, scale=SCALING)[0].transpose(0, 1)
+        query, key, value = heads[start : start + length].transpose(0, 1)[None].split([HEADS, KEY_HEADS, KEY_HEADS], dim=1)
+        parts = query, key.repeat_interleave(3, 1), value.repeat_interleave(3, 1)
+        outputs.append(functional.scaled_dot_product_attention(*parts, is_causal=True, scale=SCALING)[0].transpose(0, 1))
         start += length
-    return outputs
+    return torch.cat([*outputs, torch.zeros(len(heads) - start, HEADS, SIZE)])
 
 
 @pytest.mark.parametrize("block", [4, 5, 256])
 @pytest.mark.parametrize("lengths", [(1,), (7, 1, 12), (4, 8), (23,)])
 def test_outputs_and_gradients_are_those_of_torch(monkeypatch, block, lengths):
     monkeypatch.setattr(row_attention, "_BLOCK_TOKENS", block)
-    parts = [part.requires_grad_() for part in make(lengths)]
-    expected = attend_alone(*parts, lengths)
+    heads = make(lengths).requires_grad_()
+    expected = attend_alone(heads, lengths)
     away = torch.randn(expected.shape, generator=torch.Generator().manual_seed(2))
-    expected_grads = torch.autograd.grad(expected, parts, away)
-    parts = [part.detach() for part in parts]
-    outputs = attend_rows(*parts, lengths, SCALING)
+    (expected_grads,) = torch.autograd.grad(expected, heads, away)
+    outputs, kept = attend(heads.detach(), lengths)
     torch.testing.assert_close(outputs, expected.detach(), rtol=1e-4, atol=1e-5)
-    for grads, expected_grad in zip(attend_rows_backward(*parts, outputs, away, lengths, SCALING), expected_grads, strict=True):
-        torch.testing.assert_close(grads, expected_grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(attend_backward(heads.detach(), kept, away, lengths), expected_grads, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_are_kept_of_short_records_only(monkeypatch):
+    monkeypatch.setattr(row_attention, "_BLOCK_TOKENS", 8)
+    assert [weights is not None for weights in attend(make((5, 9, 8)), (5, 9, 8))[1]] == [True, False, True]
 
 
 def test_the_filling_gets_zeros_and_gives_none():
-    parts = make((5, 6), filling=4)
-    outputs = attend_rows(*parts, (5, 6), SCALING)
+    heads = make((5, 6), filling=4)
+    outputs, kept = attend(heads, (5, 6))
     assert not outputs[11:].any()
-    grads = attend_rows_backward(*parts, outputs, torch.ones_like(outputs), (5, 6), SCALING)
-    assert not any(grad[:, 11:].any() for grad in grads)
+    assert not attend_backward(heads, kept, torch.ones_like(outputs), (5, 6))[11:].any()
 
 
-def test_a_record_is_the_same_bits_wherever_it_lies():
-    query, key, value = make((9, 20, 4))
-    moved = [torch.cat([part[:, 29:33], part[:, :9], part[:, 9:29], part[:, 33:]], dim=1).contiguous() for part in (query, key, value)]
-    there, here = attend_rows(query, key, value, (9, 20, 4), SCALING), attend_rows(*moved, (4, 9, 20), SCALING)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_record_is_the_same_bits_wherever_it_lies(dtype):
+    heads = make((9, 20, 4), dtype=dtype)
+    moved = torch.cat([heads[29:33], heads[:9], heads[9:29], heads[33:]])
+    (there, kept), (here, moved_kept) = attend(heads, (9, 20, 4)), attend(moved, (4, 9, 20))
     assert torch.equal(there[9:29], here[13:33])
-    away = torch.randn(there.shape, generator=torch.Generator().manual_seed(2))
+    away = torch.randn(there.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
     moved_away = torch.cat([away[29:33], away[:9], away[9:29], away[33:]])
-    grads = attend_rows_backward(query, key, value, there, away, (9, 20, 4), SCALING)
-    moved_grads = attend_rows_backward(*moved, here, moved_away, (4, 9, 20), SCALING)
-    for grad, moved_grad in zip(grads, moved_grads, strict=True):
-        assert torch.equal(grad[:, 9:29], moved_grad[:, 13:33])
+    grads, moved_grads = attend_backward(heads, kept, away, (9, 20, 4)), attend_backward(moved, moved_kept, moved_away, (4, 9, 20))
+    assert torch.equal(grads[9:29], moved_grads[13:33])

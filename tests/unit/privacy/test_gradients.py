@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from penname.privacy import gradients
 from penname.privacy.errors import PrivacyError
 from penname.privacy.gradients import LoraEngine, RowPass, SummedEngine, count_rows_of_units
 
@@ -66,3 +67,35 @@ def test_a_row_that_is_not_finite_stays_with_its_unit():
 def test_a_row_of_nobody_is_refused(row_units, num_units):
     with pytest.raises(PrivacyError, match="gradients"):
         count_rows_of_units([RowPass(lambda: torch.zeros(1), [2], row_units)], num_units)
+
+
+class _Chain(torch.nn.Module):
+    """Layers of one size one after the other, others between them; what `order` says decides how far apart their gradients lie."""
+
+    def __init__(self, order):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(4, 3 if wide else 4, bias=False) for wide in order)
+        for layer in self.layers:
+            layer.weight.data = torch.randn(layer.weight.shape, generator=generator)
+
+    def forward(self, inputs):
+        for layer in self.layers:
+            outputs = torch.tanh(layer(inputs))
+            inputs = inputs + torch.nn.functional.pad(outputs, (0, inputs.shape[-1] - outputs.shape[-1]))
+        return inputs
+
+
+@pytest.mark.parametrize("max_pending_bytes", [0, 600, 2**20])
+@pytest.mark.parametrize("order", [(0, 0, 0), (0, 1, 0, 1, 0), (0, 1, 0, 0, 1)], ids=str)
+def test_layers_multiplied_together_get_what_each_would_get_alone(monkeypatch, order, max_pending_bytes):
+    monkeypatch.setattr(gradients, "_MAX_PENDING_BYTES", max_pending_bytes)
+    model, lengths, units = _Chain(order), (3, 1, 5), [1, 0, 1]
+    inputs = torch.randn(1, sum(lengths) + 2, 4, generator=torch.Generator().manual_seed(2))
+
+    def losses():
+        return torch.stack([part.square().sum() for part in model(inputs)[0, : sum(lengths)].split(lengths)])
+
+    rows = [torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)]) for loss in losses()]
+    expected = torch.stack([rows[1], (rows[0] + rows[2]) / 2])
+    torch.testing.assert_close(LoraEngine(model).unit_gradients([RowPass(losses, lengths, units)], 2)[0], expected)
