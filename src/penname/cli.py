@@ -96,14 +96,24 @@ def plan(
     num_units: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Units (users, or records) that the training split will have. The embedded demo knows its own.")
     ] = None,
+    record_tokens: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="T", help="Tokens of a record, prompt included. Without it as many as train.max_record_tokens allows."),
+    ] = None,
+    read_lengths: Annotated[
+        bool, typer.Option("--read-lengths", help="Read some rows of the private data for the lengths of their records; what is said of them is PRIVATE.")
+    ] = False,
+    model_size: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Memory of a known model on 24 GB and 80 GB, on paper: llama-3.1-8b and others.")
+    ] = None,
 ) -> None:
-    """Show epsilon, noise, steps, tokens, memory and time of a run. Touches no private data and spends nothing.
+    """Show epsilon, noise, steps, tokens, time and memory of a run, from a few seconds of measuring. Spends nothing.
 
     Example: penname plan configs/clothing_small.yaml --num-units 1400
     """
-    from penname.plan import plan_run
+    from penname.plan.plan import plan_run
 
-    for line in plan_run(_load(arguments), num_units=num_units):
+    for line in plan_run(_load(arguments), num_units=num_units, record_tokens=record_tokens, reads_lengths=read_lengths, model_size=model_size):
         print(line)
 
 
@@ -250,7 +260,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, ImportError):
         return f"{error}; install it, or reinstall penname with `make setup`", 1
     if isinstance(error, MemoryError):
-        return "out of memory; make generate.batch_size smaller and run the same command again, or train.physical_batch_tokens, which needs a new --out", 1
+        return "out of memory; make generate.batch_size smaller or set train.gradient_checkpointing=true, and run the same command again", 1
     return _explain_unexpected(), 1
 
 

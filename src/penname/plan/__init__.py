@@ -1,0 +1,1 @@
+"""What a run would promise, spend and take, before it touches anything."""

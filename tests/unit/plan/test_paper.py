@@ -1,0 +1,46 @@
+import pytest
+
+from penname.config import Config
+from penname.plan.known_models import KNOWN_MODELS
+from penname.plan.paper import DEVICE_BYTES, count_room, describe_paper_plan, plan_on_paper
+from penname.plan.plan import plan_run
+
+LLAMA = KNOWN_MODELS["llama-3.1-8b"]
+
+
+def test_llama_is_planned_without_being_loaded(monkeypatch: pytest.MonkeyPatch):
+    def load(config):
+        raise AssertionError("nothing may be loaded")
+
+    monkeypatch.setattr("penname.model.base.load_base_model", load)
+    by_name = plan_run(Config.model_validate({"model": {"name": "meta-llama/Llama-3.1-8B"}}), num_units=None)
+    by_option = plan_run(Config(), num_units=None, model_size="llama-3.1-8b")
+    assert by_name[1:] == by_option[1:]
+    assert "8,030,261,248 weights, 16.1 GB in bfloat16" in by_option[0]
+    assert "on paper, not measured" in by_option[1]
+
+
+def test_a_tile_that_is_said_to_fit_fits_and_the_next_does_not():
+    from penname.plan.memory import estimate_training
+
+    config = Config.model_validate({"model": {"top_layers": None}})
+    plan = plan_on_paper("llama-3.1-8b", LLAMA, config, text_tokens=320)
+    assert [(row.adapted_layers, row.gradient_checkpointing) for row in plan.trainings] == [(32, False), (32, True)]
+    assert plan.trainings[0].num_params == 20_971_520
+    for device, size in DEVICE_BYTES.items():
+        tile = plan.trainings[0].largest_tile[device]
+        assert tile is not None
+        needs = [estimate_training(LLAMA, config, weight_bytes=2, tile_tokens=tokens).total for tokens in (tile, 2 * tile)]
+        assert needs[0] <= count_room(size) < needs[1]
+
+
+def test_layers_with_adapters_are_planned_as_configured_and_all():
+    plan = plan_on_paper("llama-3.1-8b", LLAMA, Config(), text_tokens=320)
+    assert [row.adapted_layers for row in plan.trainings] == [10, 10, 32, 32]
+    assert plan.trainings[0].num_params * 32 == plan.trainings[2].num_params * 10
+
+
+def test_a_model_that_does_not_fit_is_said_not_to():
+    config = Config.model_validate({"generate": {"batch_size": 128, "max_new_tokens": 4096}})
+    lines = describe_paper_plan(plan_on_paper("llama-3.1-8b", LLAMA, config, text_tokens=4400))
+    assert any("24 GB: does not fit; 80 GB: does not fit" in line for line in lines)
