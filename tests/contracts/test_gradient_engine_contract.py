@@ -12,6 +12,7 @@ from penname.model.adapter import attach_adapter
 from penname.model.fused_layer import fuse_layers
 from penname.model.loss import record_losses
 from penname.model.packing import PackedRows, enable_packing
+from penname.model.recompute import recompute_layers
 from penname.model.tokenize import TokenizedRecord
 from penname.privacy.errors import PrivacyError
 from penname.privacy.gradients import GRADIENT_ENGINES, LoraEngine, RowPass, SummedEngine, trainable_parameters
@@ -19,8 +20,11 @@ from penname.train.layout import Layout
 from tests.conftest import make_tiny_llama
 
 # Which engine can have which layout: opacus knows rows by the batch axis and takes one at a time.
-WAYS = [("lora", "fused"), ("lora", "packed"), ("lora", "alone"), ("opacus", "alone")]
-WITH_DROPOUT = [way for way in WAYS if way[1] != "fused"]
+# "again": with gradient checkpointing.
+WAYS = [
+    (engine, layout + again) for again in ("", " again") for engine, layout in (("lora", "fused"), ("lora", "packed"), ("lora", "alone"), ("opacus", "alone"))
+]
+WITH_DROPOUT = [way for way in WAYS if not way[1].startswith("fused")]
 TILE = 64
 UNITS = {
     "one record": [[9]],
@@ -37,6 +41,7 @@ def make_units(lengths, *, prompt=3, seed=0):
 
 def make_adapted(*, tied=True, dtype=torch.float32, dropout=0.0, layout_name="alone", freeze_a=False):
     base = make_tiny_llama(tied=tied).to(dtype).requires_grad_(False)
+    layout_name, _, again = layout_name.partition(" ")
     if layout_name != "alone":
         assert enable_packing(base, max_tokens=64)
     adapted = attach_adapter(base, ModelConfig(lora_rank=4, lora_dropout=dropout, freeze_lora_a=freeze_a), seed=1)
@@ -46,11 +51,13 @@ def make_adapted(*, tied=True, dtype=torch.float32, dropout=0.0, layout_name="al
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
     if layout_name == "fused":
         assert fuse_layers(adapted) == base.config.num_hidden_layers
+    if again:
+        recompute_layers(adapted)
     return adapted.train()
 
 
 def make_layout(name):
-    return Layout(None if name == "alone" else TILE, pad_id=2)
+    return Layout(None if name.startswith("alone") else TILE, pad_id=2)
 
 
 def flat_gradient(model, loss, **options):
@@ -117,7 +124,7 @@ def test_with_dropout_it_is_the_gradient_under_the_same_masks(engine_name, layou
 
 @pytest.mark.parametrize(("engine_name", "layout_name"), WAYS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_a_units_gradient_is_the_same_bits_whatever_its_batch_mates(engine_name, layout_name, dtype):
+def test_a_units_gradient_is_the_same_bits_whatever_its_batch_mates(engine_name, layout_name, dtype, two_threads):
     units = make_units([[23], [40], [7, 19], [11], [64], [5], [33, 9]])
     model, layout = make_adapted(dtype=dtype, layout_name=layout_name), make_layout(layout_name)
     engine = GRADIENT_ENGINES[engine_name](model)
@@ -165,7 +172,8 @@ def test_the_arm_without_dp_gets_the_sum_of_the_same_gradients(layout_name):
 @pytest.mark.parametrize(("engine_name", "layout_name"), WAYS)
 def test_a_mean_over_the_batch_is_refused(engine_name, layout_name):
     model = make_adapted(layout_name=layout_name)
-    rows = PackedRows.pack(make_units([[8, 9]])[0], num_tokens=TILE, pad_id=2) if layout_name != "alone" else PackedRows.alone(make_units([[8]])[0][0])
+    records = make_units([[8, 9]])[0]
+    rows = PackedRows.alone(records[0]) if layout_name.startswith("alone") else PackedRows.pack(records, num_tokens=TILE, pad_id=2)
     row_pass = RowPass(lambda: record_losses(model, rows).mean(), rows.row_lengths, range(len(rows.row_lengths)))
     with pytest.raises(PrivacyError, match="one loss a row"):
         GRADIENT_ENGINES[engine_name](model).unit_gradients([row_pass], len(rows.row_lengths))
@@ -195,5 +203,5 @@ def test_lora_engine_refuses_rows_that_the_layers_do_not_have():
 
 
 def test_the_ways_cover_every_layout():
-    assert {layout for _, layout in WAYS} == {"fused", "packed", "alone"}
+    assert {layout for _, layout in WAYS} == {layout + again for layout in ("fused", "packed", "alone") for again in ("", " again")}
     assert len(set(itertools.chain(WAYS))) == len(WAYS)

@@ -4,12 +4,14 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import time
 
 import pytest
+import torch
 import yaml
 
-from tests.pipeline.conftest import write_config
+from tests.pipeline.conftest import wait_until, write_config
 
 HEADER = "rating,text,title,category\n"
 GOOD = "5,Good case for the price,Nice,A\n"
@@ -53,6 +55,7 @@ BAD_TABLES = {
     "latin-1": (_bad_rows(30, "5,caf\xe9 cr\xe8me,Nice,A\n").encode("latin-1"), {}, 1, ["r.csv:22"]),
     "rating five": (_bad_rows(5, "five,Good,Nice,A\n"), {}, 1, ["r.csv:22", "max_malformed_frac"]),
     "other category": (ROWS.replace(",A\n", ",B\n"), {}, 1, ["r.csv"]),
+    "no title and no text": (HEADER + "5,,,A\n" * 40, {}, 1, ["r.csv"]),
     "a binary": (os.urandom(5000), {}, 1, ["r.csv"]),
     "parquet by another name": (b"PAR1" + bytes(100), {}, 1, ["Parquet"]),
     "no such encoding": (ROWS, {"encoding": "utf-9"}, 2, ["utf-9"]),
@@ -108,7 +111,8 @@ def test_units_and_promises_that_are_none_spend_nothing(penname, table, tmp_path
 def test_a_column_can_be_the_unit(penname, table, tmp_path):
     rows = "".join(f"{1 + i % 5},Text number {i} of it,Title {i},A,u{i},h{i % 70}\n" for i in range(280))
     config, root = table(USERS[0] + "\n" + rows, **WITH_USER), tmp_path / "run"
-    write_config(config, yaml.safe_load(config.read_text()) | {"privacy": {"unit": "column", "unit_column": "home"}})
+    values = yaml.safe_load(config.read_text())
+    write_config(config, values | {"privacy": {**values["privacy"], "unit": "column", "unit_column": "home"}})
     penname.succeed("run", config, "--out", root, "train.num_steps=1", "generate.num_records=4", "train.arms=[with_dp]")
     counts = json.loads((root / "1_records/counts.json").read_text())
     assert sum(counts["num_units"].values()) == 70
@@ -158,6 +162,8 @@ def test_a_directory_a_cut_gzip_and_a_cut_json_line(penname, table, tmp_path):
             2,
             ["--num-units"],
         ),
+        (["run", "train.physical_batch_tokens=7", "--out", "run"], 2, ["train.physical_batch_tokens", "8"]),
+        (["run", "model.device=gpu", "--out", "run"], 2, ["model.device", "gpu"]),
         (["sample-data", "here", "--reviews", "0"], 2, ["--reviews"]),
         (["sample-data", "c.txt", "--reviews", "5"], 1, ["c.txt"]),
         (["evaluate", "--real", "r.csv", "--out", "run"], 2, ["--synthetic"]),
@@ -216,6 +222,87 @@ def test_a_model_that_cannot_be_used(penname, config_file, recorded_run, letter_
     assert time.monotonic() - began < 60
     assert not list((root / "2_train").rglob("adapter*"))
     assert not list(root.rglob("*.tmp"))
+
+
+CANNOT_TRAIN = {
+    "records longer than the model reads": (["train.max_record_tokens=513"], ["train.max_record_tokens", "513", "512"]),
+    "no room behind any prompt": (["train.max_record_tokens=8"], ["train.max_record_tokens", "no record has room"]),
+    "some of the layers are not there": (["model.target_modules=[q_proj, w9]"], ["model.target_modules", "w9"]),
+    "CUDA where there is none": (["model.device=cuda"], ["model.device", "cuda", "no CUDA device"]),
+    "packed records for opacus": (["train.layout=packed", "train.gradients=opacus"], ["train.layout", "train.gradients"]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CANNOT_TRAIN)
+def test_settings_that_the_model_cannot_be_trained_with_cost_nothing(penname, config_file, tmp_path, name):
+    overrides, words = CANNOT_TRAIN[name]
+    if name.startswith("CUDA") and torch.cuda.is_available():
+        pytest.skip("there is CUDA")
+    root = tmp_path / "run"
+    penname("run", config_file, *overrides, "--out", root).fails(1, *words)
+    assert not (root / "ledger.jsonl").exists(), "it was paid for what cannot be done"
+    assert not list((root / "2_train").rglob("*.json*"))
+
+
+@pytest.mark.slow
+def test_a_text_longer_than_the_model_writes(penname, config_file, recorded_run, tmp_path):
+    root = shutil.copytree(recorded_run, tmp_path / "run")
+    penname("run", config_file, NO_DP, "generate.max_new_tokens=600", "--out", root).fails(1, "generate.max_new_tokens", "600", "512")
+    assert not list((root / "3_generate").glob("generated*"))
+
+
+def read_steps(root):
+    return [json.loads(line) for line in (root / "2_train/no_dp/metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_a_physical_batch_smaller_than_a_record_is_said_and_done(penname, config_file, recorded_run, tmp_path):
+    found = []
+    for tokens in (16, 1024):
+        root = shutil.copytree(recorded_run, tmp_path / f"run{tokens}")
+        outcome = penname.succeed("train", config_file, NO_DP, "privacy.noise_seed=3", f"train.physical_batch_tokens={tokens}", "--out", root)
+        found.append([row["loss"] for row in read_steps(root)])
+        assert ("train.physical_batch_tokens: a record of more than 16 tokens" in outcome.stderr) == (tokens == 16)
+        assert {row["tile_tokens"] for row in read_steps(root)} == {tokens}
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_same_adapter_with_less_memory(penname, config_file, recorded_run, tmp_path):
+    weights = []
+    for recomputes in ([False], [True], [False, True]):
+        root = shutil.copytree(recorded_run, tmp_path / str(recomputes))
+        command = ["train", config_file, NO_DP, "privacy.noise_seed=3", "train.num_steps=40", "train.checkpoint_every_secs=0", "--out", root]
+        if len(recomputes) > 1:
+            started = penname.start(*command, "train.gradient_checkpointing=false")
+            wait_until((root / "2_train/no_dp/checkpoint/state.safetensors").exists, secs=60)
+            started.send(signal.SIGKILL)
+            assert started.wait().code == -signal.SIGKILL
+        penname.succeed(*command, f"train.gradient_checkpointing={recomputes[-1]}")
+        weights.append((root / "2_train/no_dp/adapter/adapter_model.safetensors").read_bytes())
+    assert weights[0] == weights[1] == weights[2], "a run that goes on with it is another run"
+
+
+@pytest.mark.slow
+def test_a_tile_is_chosen_once_and_kept_by_a_run_that_goes_on(penname, config_file, recorded_run, tmp_path):
+    root = shutil.copytree(recorded_run, tmp_path / "run")
+    command = ("train", config_file, NO_DP, "train.physical_batch_tokens=null", "train.num_steps=60", "train.checkpoint_every_secs=0", "--out", root)
+    tile, checkpoint = root / "2_train/checkpoint/tile.json", root / "2_train/no_dp/checkpoint/state.safetensors"
+    started = penname.start(*command)
+    wait_until(checkpoint.exists, secs=60)
+    started.send(signal.SIGKILL)
+    assert "tokens at a time (train.physical_batch_tokens), chosen from free memory" in started.wait().stderr
+    kept = json.loads(tile.read_text())
+    assert kept["tile_tokens"] in (64, 128, 256, 512)
+    # As if memory had run out once.
+    tile.write_text(json.dumps(kept | {"tile_tokens": 40}))
+    penname.succeed(*command)
+    sizes = [row["tile_tokens"] for row in read_steps(root)]
+    assert len(sizes) == 60
+    assert set(sizes) == {kept["tile_tokens"], 40}
+    assert sizes == sorted(sizes, reverse=True)
+    assert not tile.parent.exists()
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from penname.generate.nucleus import draw_next
 from penname.generate.packed_linear import pack_linears
 from penname.generate.slot_cache import LayerShape, PromptAttention, PromptPart, SlotCache, StepAttention
 from penname.model.base import split_head
+from penname.model.free_memory import is_out_of_memory
 from penname.progress import say
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class SlotDecoder:
             try:
                 return SlotCache(self.shapes, prefix_length=prefix_length, num_slots=num_slots, tokens_per_slot=tokens_per_slot, device=self.device)
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if num_slots == 1:
                     raise ModelError(f"generate.max_new_tokens: not even one text of {max(lengths):,} tokens fits into memory; make it smaller") from None
@@ -317,10 +318,6 @@ def _is_close(found: torch.Tensor, expected: torch.Tensor) -> bool:
     tolerance = 0.1 if expected.dtype == torch.bfloat16 else 1e-3
     found, expected = (row.float() - row.float().mean() for row in (found, expected))
     return bool((found - expected).norm() <= tolerance * expected.norm())  # pyright: ignore[reportUnknownMemberType]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error)
 
 
 def _no_mask(*args: Any, **more: Any) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from penname.config import ModelConfig
 from penname.errors import ModelError
+from penname.model.device import choose_device
 from penname.progress import say
 from penname.run_dir import hash_path, read_json, replace_folder, write_json
 
@@ -31,12 +32,13 @@ def load_base_model(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTok
     """Loads the frozen base model and its tokenizer.
 
     Args:
-      config: `name` is a folder, or the name of a causal LM on the hub; `dtype` the precision of the frozen weights.
+      config: `name` is a folder, or the name of a causal LM on the hub; `dtype` the precision of the frozen weights; `device` where they lie.
     Returns:
       The model in evaluation mode with no trainable parameter, and the tokenizer, whose eos token ends a completion.
     Raises:
-      ModelError: it is not there, damaged, needs remote code, or is no causal LM.
+      ModelError: it is not there, damaged, needs remote code, or is no causal LM; or the device is not there.
     """
+    device = choose_device(config.device)
     source = find_base_model(config.name)
     quiet_transformers()
     from safetensors import SafetensorError
@@ -45,7 +47,9 @@ def load_base_model(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTok
     try:
         with _no_network_if_local(source):
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=choose_dtype(config.dtype), use_safetensors=True, trust_remote_code=False)
+            dtype = choose_dtype(config.dtype, device)
+            model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+            model.to(device)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model.name: {config.name} cannot be loaded ({_first_line(error)}); {_ADVICE}") from None
     if tokenizer.eos_token_id is None:
@@ -137,13 +141,14 @@ def _conversion_is_whole(target: Path) -> bool:
     return bool(files) and all((target / name).is_file() and hash_path(target / name) == sha256 for name, sha256 in files.items())
 
 
-def choose_dtype(name: str) -> torch.dtype:
-    """The precision of the frozen base: bfloat16 where the processor multiplies it natively, else float32."""
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The precision of the frozen base: bfloat16 where the device multiplies it natively, else float32."""
     import torch
 
     if name == "auto":
         # Without native instructions bfloat16 on a CPU is slower than float32, not faster.
-        name = "bfloat16" if torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() else "float32"
+        is_native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+        name = "bfloat16" if is_native else "float32"
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 

@@ -32,6 +32,7 @@ class FrozenLayers:
         self.upper = _cut(decoder, slice(num_layers, None), is_last=True)
         """The rest of the decoder; it takes hidden states in place of embeddings."""
         self.num_layers, self._pad_id = num_layers, pad_id
+        self._device: torch.device = decoder.get_input_embeddings().weight.device
         self.tile_tokens = tile_tokens
         """Of a pass through the frozen layers."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,14 +69,15 @@ class FrozenLayers:
         self._end = 0
 
     def read(self, records: Sequence[TokenizedRecord]) -> torch.Tensor:
-        """The kept states of records, end to end, (sum of T, D). PRIVATE."""
+        """The kept states of records, end to end, (sum of T, D), on the processor. PRIVATE."""
         return torch.cat([self._read(record) for record in records])
 
     @torch.no_grad()
     def _compute_tile(self, batch: Sequence[TokenizedRecord]) -> None:
         num_tokens = sum(len(record.token_ids) for record in batch)
-        rows = PackedRows.pack(batch, num_tokens=self.tile_tokens * -(-num_tokens // self.tile_tokens), pad_id=self._pad_id)
-        states = decode_rows(self._lower, rows)
+        num_tiles = -(-num_tokens // self.tile_tokens)
+        rows = PackedRows.pack(batch, num_tokens=self.tile_tokens * num_tiles, pad_id=self._pad_id, device=self._device)
+        states = decode_rows(self._lower, rows).cpu()
         for record, own in zip(batch, states[:num_tokens].split(list(rows.row_lengths)), strict=True):
             written = own.contiguous().view(torch.uint8).numpy().tobytes()
             self._file.seek(self._end)
@@ -130,7 +132,7 @@ def _cut(decoder: Any, which: slice, *, is_last: bool) -> Any:
 def _is_whole(decoder: Any, frozen: FrozenLayers, *, tile_tokens: int) -> bool:
     records = [TokenizedRecord([(7 * i + length) % 200 for i in range(length)], 1) for length in _PROBE_ROWS]
     num_tokens = max(tile_tokens, sum(_PROBE_ROWS))
-    rows = PackedRows.pack(records, num_tokens=num_tokens, pad_id=0)
+    rows = PackedRows.pack(records, num_tokens=num_tokens, pad_id=0, device=decoder.get_input_embeddings().weight.device)
     try:
         frozen.compute(records)
         cut = decode_rows(frozen.upper, rows.with_states(frozen.read(records)))

@@ -233,14 +233,18 @@ def _read_layer(layer: Any) -> _Layer | None:
 
 def _is_same(layer: Any, fused: _Layer, decoder: Any) -> bool:
     """Whether outputs and gradients are those of the layer's own forward and of autograd, in float32 on made-up numbers."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
     hidden_size, num_tokens = fused.norms[0][0].shape[0], sum(_PROBE_ROWS)
-    hidden = torch.randn(1, num_tokens, hidden_size, generator=generator).requires_grad_()
-    away = torch.randn(1, num_tokens, hidden_size, generator=generator)
+    device = fused.norms[0][0].device
+
+    def draw(*size: int) -> torch.Tensor:
+        return torch.randn(size, generator=generator, device="cpu").to(device)
+
+    hidden, away = draw(1, num_tokens, hidden_size).requires_grad_(), draw(1, num_tokens, hidden_size)
     for weight in fused.reporter.weights:
         # B starts at zero, where nothing of it would show.
-        weight.data = 0.1 * torch.randn(weight.shape, generator=generator)
-    positions = torch.cat([torch.arange(length) for length in _PROBE_ROWS])[None]
+        weight.data = 0.1 * draw(*weight.shape)
+    positions = torch.cat([torch.arange(length, device=device) for length in _PROBE_ROWS])[None]
     sought = [hidden, *fused.reporter.weights]
     try:
         turns = decoder.rotary_emb(hidden, position_ids=positions)

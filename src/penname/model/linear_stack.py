@@ -79,9 +79,7 @@ class LinearStack:
         """Outputs (M, N), or those of them, of inputs (M, K + R) that `lower` has filled."""
         return inputs @ self._block[: self.num_outputs][outputs].T
 
-    def backward(
-        self, inputs: torch.Tensor, lowered: torch.Tensor, output_grads: torch.Tensor, report: Report, *, is_first: bool = False
-    ) -> torch.Tensor | None:
+    def backward(self, inputs: torch.Tensor, lowered: torch.Tensor, output_grads: torch.Tensor, report: Report, *, is_first: bool = False) -> torch.Tensor:
         """Gradient of the inputs, (M, K); each adapter's inputs and output gradients go to `report`.
 
         Args:
@@ -89,7 +87,7 @@ class LinearStack:
           lowered: (M, R), from `lower`.
           output_grads: (M, N + R), the first N columns filled. PRIVATE.
           report: See `ProductReporter`.
-          is_first: Nothing before it trains, so nobody asks for the gradient of the inputs; there is none.
+          is_first: Nothing before it trains, so nobody asks for the gradient of the inputs; what is returned is empty.
         """
         if self.adapters:
             grads, lowered_grads = output_grads[:, : self.num_outputs], output_grads[:, self.num_outputs :]
@@ -98,7 +96,7 @@ class LinearStack:
                 scaled = torch.cat([lowered_grads[:, adapter.lowered] * adapter.scaling for adapter in self.adapters], dim=1)
                 report([WeightPart(adapter.lora_a, adapter.lowered, slice(None)) for adapter in self.adapters], inputs, scaled)
             report([WeightPart(adapter.lora_b, adapter.outputs, adapter.lowered) for adapter in self.adapters], lowered, grads)
-        return None if is_first else output_grads @ self._block[:, : self.num_inputs]
+        return output_grads.new_empty(0) if is_first else output_grads @ self._block[:, : self.num_inputs]
 
     @torch.no_grad()
     def _read_adapters(self) -> None:

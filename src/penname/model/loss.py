@@ -47,11 +47,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor) -> torch.Tensor:
-        losses = torch.empty(len(hidden), dtype=torch.float32)
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         hidden_grads = torch.empty_like(hidden)
         # One chunk's buffers for all chunks: at a vocabulary's width new memory costs as much as what is computed in it.
         logits = hidden.new_empty(_CHUNK_TOKENS, len(weight))
-        probs = torch.empty(logits.shape, dtype=torch.float32)
+        probs = torch.empty(logits.shape, dtype=torch.float32, device=hidden.device)
         for start in range(0, len(hidden), _CHUNK_TOKENS):
             chunk = slice(start, start + _CHUNK_TOKENS)
             num_tokens = len(targets[chunk])
@@ -63,7 +63,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             torch.softmax(probs, dim=1, out=probs)
             losses[chunk] = _negative_logs(probs[:num_tokens], logits[:num_tokens], targets[chunk])
             if hidden.requires_grad:
-                probs[torch.arange(num_tokens), targets[chunk]] -= 1.0
+                probs[torch.arange(num_tokens, device=targets.device), targets[chunk]] -= 1.0
                 logits.copy_(probs)
                 hidden_grads[chunk] = (logits @ weight)[:num_tokens]
         ctx.save_for_backward(hidden_grads)

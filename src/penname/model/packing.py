@@ -44,13 +44,14 @@ class PackedRows:
     """(1, M, D): what the frozen lower layers made of the tokens; none: the rows go through the whole decoder."""
 
     @classmethod
-    def pack(cls, records: Sequence[TokenizedRecord], *, num_tokens: int, pad_id: int) -> PackedRows:
+    def pack(cls, records: Sequence[TokenizedRecord], *, num_tokens: int, pad_id: int, device: torch.device | None = None) -> PackedRows:
         """Lays B >= 1 records end to end.
 
         Args:
           records: At most `num_tokens` tokens together. PRIVATE.
           num_tokens: M, the same for all that is to be computed with the same bits.
           pad_id: Token of the filling; no real position sees it.
+          device: Where the model computes; none: the processor.
         Raises:
           ValueError: the records are longer than M.
         """
@@ -61,18 +62,19 @@ class PackedRows:
         token_ids = [token for record in records for token in record.token_ids] + [pad_id] * filling
         positions = [position for length in lengths for position in range(length)] + [0] * filling
         prompts = tuple(record.num_prompt_tokens for record in records)
-        return cls(torch.tensor([token_ids]), torch.tensor([positions]), lengths, prompts, is_alone=False)
+        return cls(torch.tensor([token_ids], device=device), torch.tensor([positions], device=device), lengths, prompts, is_alone=False)
 
     @classmethod
-    def alone(cls, record: TokenizedRecord) -> PackedRows:
+    def alone(cls, record: TokenizedRecord, *, device: torch.device | None = None) -> PackedRows:
         """One record by itself, for any causal LM. Its numbers depend on nothing else by construction."""
         length = len(record.token_ids)
-        return cls(torch.tensor([record.token_ids]), torch.arange(length)[None], (length,), (record.num_prompt_tokens,), is_alone=True)
+        tokens, positions = torch.tensor([record.token_ids], device=device), torch.arange(length, device=device)[None]
+        return cls(tokens, positions, (length,), (record.num_prompt_tokens,), is_alone=True)
 
     def with_states(self, states: torch.Tensor) -> PackedRows:
         """The same rows with the states of their records, (sum of T, D); the filling gets zeros."""
         filling = self.token_ids.shape[1] - len(states)
-        return replace(self, states=functional.pad(states, (0, 0, 0, filling))[None])
+        return replace(self, states=functional.pad(states.to(self.token_ids.device), (0, 0, 0, filling))[None])
 
     def predicting(self) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """Positions in M whose next token is a completion token of their record, those tokens, and how many each record has."""
@@ -83,7 +85,7 @@ class PackedRows:
             positions.extend(range(start + prompt_length - 1, start + length - 1))
             counts.append(length - prompt_length)
             start += length
-        index = torch.tensor(positions, dtype=torch.long)
+        index = torch.tensor(positions, dtype=torch.long, device=self.token_ids.device)
         return index, self.token_ids[0, index + 1], counts
 
 
@@ -160,10 +162,10 @@ def enable_packing(model: PreTrainedModel, *, max_tokens: int) -> bool:
     probes = [TokenizedRecord([(7 * i + length) % min(1000, model.config.vocab_size) for i in range(length)], 1) for length in lengths]
     before = model.config._attn_implementation  # pyright: ignore[reportPrivateUsage]  there is a setter and no getter
     with torch.no_grad():
-        alone = torch.cat([decode_rows(decoder, PackedRows.alone(probe)) for probe in probes])
+        alone = torch.cat([decode_rows(decoder, PackedRows.alone(probe, device=model.device)) for probe in probes])
         try:
             model.set_attn_implementation(_ATTENTION)
-            packed = decode_rows(decoder, PackedRows.pack(probes, num_tokens=sum(lengths) + 1, pad_id=0))[:-1]
+            packed = decode_rows(decoder, PackedRows.pack(probes, num_tokens=sum(lengths) + 1, pad_id=0, device=model.device))[:-1]
             is_same = _is_close(packed, alone)
         except (ValueError, TypeError, KeyError, RuntimeError):
             is_same = False

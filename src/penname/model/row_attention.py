@@ -37,10 +37,12 @@ class RowAttention:
         outputs[sum(self._row_lengths) :].zero_()
         for row in self._rows():
             own = heads[row].transpose(0, 1).contiguous()
+            kept.append(None)
             for queries, last in _blocks(own.shape[1]):
                 weights = self._weigh(own, queries, last)
                 outputs[row][queries] = self._ungroup(torch.bmm(weights, self._values(own, last))).transpose(0, 1)
-            kept.append(weights if own.shape[1] <= _BLOCK_TOKENS else None)
+                if own.shape[1] <= _BLOCK_TOKENS:
+                    kept[-1] = weights
         return kept
 
     def backward(self, heads: torch.Tensor, kept: Sequence[torch.Tensor | None], output_grads: torch.Tensor) -> torch.Tensor:
@@ -67,7 +69,7 @@ class RowAttention:
             weights = self._weigh(own, queries, last) if kept is None else kept
             wanted = self._group(output_grads, queries)
             weight_grads = torch.bmm(wanted, self._values(own, last).transpose(1, 2))
-            score_grads = torch._softmax_backward_data(weight_grads, weights, -1, weights.dtype)  # pyright: ignore[reportPrivateUsage]
+            score_grads = torch.ops.aten._softmax_backward_data(weight_grads, weights, -1, weights.dtype)
             grads[: self._num_heads, queries] = self._ungroup(torch.bmm(score_grads, self._keys(own, last)))
             products = torch.bmm(score_grads.transpose(1, 2), self._group(own, queries)), torch.bmm(weights.transpose(1, 2), wanted)
             for into, product in zip((key_grads, value_grads), products, strict=True):

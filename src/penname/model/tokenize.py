@@ -16,6 +16,7 @@ class TokenizedRecord:
     token_ids: list[int]
     """(T,) prompt, completion, and the end-of-text token unless the record was cut."""
     num_prompt_tokens: int
+    """At least 1: the first token has none before it that could predict it."""
 
     @property
     def num_completion_tokens(self) -> int:
@@ -38,11 +39,11 @@ def encode_record(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: s
       max_tokens: A public constant. A longer record is cut and gets no end-of-text token, so that the model does not learn to stop in
         the middle of a sentence.
     Returns:
-      None when the prompt alone leaves no room for a completion.
+      None when no token is left to learn: the prompt leaves no room for a completion, or the record has one token. An empty completion teaches
+      to stop at once.
     """
     prompt_ids = encode_prompt(tokenizer, prompt)
-    if len(prompt_ids) >= max_tokens:
-        return None
     completion_ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
     token_ids = [*prompt_ids, *completion_ids, tokenizer.eos_token_id][:max_tokens]
-    return TokenizedRecord(token_ids, len(prompt_ids))
+    num_given = max(1, len(prompt_ids))
+    return TokenizedRecord(token_ids, num_given) if len(token_ids) > num_given else None

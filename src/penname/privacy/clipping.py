@@ -70,7 +70,7 @@ def clip_and_sum(unit_grads: torch.Tensor, *, l2_clip_norm: float) -> BoundedSum
         raise PrivacyError(f"unit_grads: must be (U, P) float32, is {tuple(unit_grads.shape)} {unit_grads.dtype}")
     _check_num_units(len(unit_grads))
     bound = l2_clip_norm * (1 - _ROUNDING_MARGIN)
-    value = torch.zeros(unit_grads.shape[1], dtype=torch.float64)
+    value = torch.zeros(unit_grads.shape[1], dtype=torch.float64, device=unit_grads.device)
     scales: list[float] = []
     for row in unit_grads:
         norm = _norm(row)
@@ -83,7 +83,8 @@ def clip_and_sum(unit_grads: torch.Tensor, *, l2_clip_norm: float) -> BoundedSum
             if scale:
                 # First scaled, then added: in one step the product would be rounded together with the sum over the others.
                 value[part] += row[part].double().mul_(scale)
-    return BoundedSum(value, l2_clip_norm, len(unit_grads), sum(0 < scale < 1 for scale in scales))
+    # To the processor, where the noise is drawn.
+    return BoundedSum(value.cpu(), l2_clip_norm, len(unit_grads), sum(0 < scale < 1 for scale in scales))
 
 
 def _norm(row: torch.Tensor) -> float:
@@ -98,4 +99,4 @@ def _norm(row: torch.Tensor) -> float:
 
 def empty_sum(num_params: int, *, l2_clip_norm: float) -> BoundedSum:
     """The sum over no units: what an empty Poisson draw contributes before its noise."""
-    return clip_and_sum(torch.zeros(0, num_params), l2_clip_norm=l2_clip_norm)
+    return clip_and_sum(torch.zeros(0, num_params, device="cpu"), l2_clip_norm=l2_clip_norm)

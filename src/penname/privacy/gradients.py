@@ -34,7 +34,7 @@ class RowPass:
 class WeightPart:
     """A weight (n, k) that is a block of a larger one (N, K)."""
 
-    weight: nn.Parameter
+    weight: torch.Tensor
     outputs: slice
     """Its n of N."""
     inputs: slice
@@ -108,7 +108,7 @@ class LoraEngine:
 
     def __init__(self, model: nn.Module) -> None:
         self._offsets: dict[int, int] = {}
-        self.num_params = 0
+        self.num_params, self._device = 0, next(model.parameters()).device
         modules = list(model.modules())
         reporters = [getattr(module, "product_reporter", None) for module in modules]
         self._reporters = [reporter for reporter in reporters if isinstance(reporter, ProductReporter)]
@@ -126,7 +126,7 @@ class LoraEngine:
     def unit_gradients(self, passes: Sequence[RowPass], num_units: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients (U, P), one a unit, and losses, one a row in the order of the passes. PRIVATE."""
         counts = count_rows_of_units(passes, num_units)
-        grads = torch.zeros(num_units, self.num_params)
+        grads = torch.zeros(num_units, self.num_params, device=self._device)
         losses = [self._run(row_pass, grads) for row_pass in passes]
         for unit, count in enumerate(counts):
             if count > 1:
@@ -137,6 +137,9 @@ class LoraEngine:
         products = _RowProducts(row_pass, self._offsets, grads)
 
         def watch(layer: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            if not output.requires_grad:
+                # A forward pass without a graph, which comes again with one (see `recompute_layers`).
+                return
             row_inputs, whole = inputs[0].detach(), [WeightPart(layer.weight, slice(None), slice(None))]
             output.register_hook(lambda output_grad: products.receive(whole, row_inputs, output_grad))  # pyright: ignore
 
@@ -199,7 +202,7 @@ class _RowProducts:
                 self._add_to(unit, [parts[index].weight for parts, _, _ in layers], products[:, part.outputs, part.inputs])
             start += length
 
-    def _add_to(self, unit: int, weights: Sequence[nn.Parameter], products: torch.Tensor) -> None:
+    def _add_to(self, unit: int, weights: Sequence[torch.Tensor], products: torch.Tensor) -> None:
         """Products (L, n, k) to the places of L weights in the gradient of a unit."""
         offsets = [self._offsets[id(weight)] for weight in weights]
         stride = offsets[1] - offsets[0] if len(offsets) > 1 else self._grads.shape[1]
@@ -238,6 +241,7 @@ class OpacusEngine:
         except ImportError:
             raise PrivacyError("gradients: the engine opacus is not installed; install penname[opacus] or use the engine lora") from None
         self._parameters = [parameter for _, parameter in trainable_parameters(model)]
+        self._device = next(model.parameters()).device
         self._module = GradSampleModule(model, batch_first=True, loss_reduction="sum")
         self._module.disable_hooks()
         self.num_params = sum(parameter.numel() for parameter in self._parameters)
@@ -245,7 +249,7 @@ class OpacusEngine:
     def unit_gradients(self, passes: Sequence[RowPass], num_units: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients (U, P), one a unit, and losses, one a row in the order of the passes. PRIVATE."""
         counts = count_rows_of_units(passes, num_units)
-        grads = torch.zeros(num_units, self.num_params)
+        grads = torch.zeros(num_units, self.num_params, device=self._device)
         losses: list[torch.Tensor] = []
         self._module.enable_hooks()
         try:
@@ -287,17 +291,18 @@ class SummedEngine:
 
     def __init__(self, model: nn.Module) -> None:
         self._parameters = [parameter for _, parameter in trainable_parameters(model)]
+        self._device = next(model.parameters()).device
         self.num_params = sum(parameter.numel() for parameter in self._parameters)
 
     def summed_gradient(self, passes: Sequence[RowPass], num_units: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum over units of the mean over their rows, (P,), and losses, one a row in the order of the passes. PRIVATE."""
         counts = count_rows_of_units(passes, num_units)
-        total = torch.zeros(self.num_params)
+        total = torch.zeros(self.num_params, device=self._device)
         losses: list[torch.Tensor] = []
         for row_pass in passes:
             row_losses = row_pass.compute_losses()
             _check_losses(row_losses, row_pass)
-            weights = torch.tensor([1.0 / counts[unit] for unit in row_pass.row_units])
+            weights = torch.tensor([1.0 / counts[unit] for unit in row_pass.row_units], device=row_losses.device)
             grads = torch.autograd.grad((row_losses * weights).sum(), self._parameters)
             total += torch.cat([grad.reshape(-1).float() for grad in grads])
             losses.append(row_losses.detach())

@@ -186,11 +186,11 @@ class NonPrivateSum:
 
     def bound_nothing(self, total: torch.Tensor, *, num_units: int) -> BoundedSum:
         """The sum of some of a step's units' gradients, (P,), as it is. PRIVATE."""
-        return BoundedSum(total.double(), float("inf"), num_units, 0)
+        return BoundedSum(total.double().cpu(), float("inf"), num_units, 0)
 
     def empty_sum(self, num_params: int) -> BoundedSum:
         """Where the sum over a step's physical batches starts."""
-        return BoundedSum(torch.zeros(num_params, dtype=torch.float64), float("inf"), 0, 0)
+        return BoundedSum(torch.zeros(num_params, dtype=torch.float64, device="cpu"), float("inf"), 0, 0)
 
     def release(self, step: int, total: BoundedSum) -> torch.Tensor:
         """The sum as it is. PRIVATE for ever."""

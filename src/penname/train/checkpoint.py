@@ -45,7 +45,9 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.O
             for name, parameter in trainable_parameters(model):
                 parameter.data.copy_(file.get_tensor(f"weight/{name}"))
                 keys = [key.partition("/")[0] for key in file.keys() if key.endswith(f"/{name}")]  # noqa: SIM118  not a dict
-                optimizer.state[parameter] = {key: file.get_tensor(f"{key}/{name}") for key in keys if key != "weight"}
+                kept = {key: file.get_tensor(f"{key}/{name}") for key in keys if key != "weight"}
+                # The count of steps stays on the processor, as the optimizer has it.
+                optimizer.state[parameter] = {key: value.to(parameter.device) if value.ndim else value for key, value in kept.items()}
     except (SafetensorError, KeyError, TypeError, ValueError, OSError):
         raise RunDirError(f"{path}: is damaged; remove it to train this arm from the start") from None
     return int(state["step"])

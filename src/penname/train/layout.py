@@ -29,9 +29,12 @@ Unit = list[TokenizedRecord]
 """All training records of one unit. PRIVATE."""
 
 
+MIN_TILE_TOKENS, MAX_TILE_TOKENS = 64, 512
+"""Between which a tile is chosen where `train.physical_batch_tokens` is not set."""
 # A smaller unit counts as this many tokens when the units of a physical batch are bounded; a small tile may have a few all the same.
 _TOKENS_A_UNIT = 32
 _LEAST_UNITS_A_BATCH = 4
+_PROCESSOR = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Layout:
     """Every forward pass has this many tokens (or a multiple, for a larger unit); None: every record has a pass of its own."""
     pad_id: int
     """Token of the filling."""
+    device: torch.device = _PROCESSOR
+    """Where the model computes."""
 
     @property
     def max_units_a_batch(self) -> int:
@@ -52,10 +57,10 @@ class Layout:
         """The passes of a physical batch of whole units, from the kept states of their records where there are any. PRIVATE."""
         owned = [(record, index) for index, unit in enumerate(batch) for record in unit]
         if self.tile_tokens is None:
-            return [_pass(model, PackedRows.alone(record), [index]) for record, index in owned]
+            return [_pass(model, PackedRows.alone(record, device=self.device), [index]) for record, index in owned]
         num_tokens = self.tile_tokens * math.ceil(sum(map(count_tokens, batch)) / self.tile_tokens)
         records = [record for record, _ in owned]
-        rows = PackedRows.pack(records, num_tokens=num_tokens, pad_id=self.pad_id)
+        rows = PackedRows.pack(records, num_tokens=num_tokens, pad_id=self.pad_id, device=self.device)
         if frozen is not None:
             rows = rows.with_states(frozen.read(records))
         return [_pass(model, rows, [index for _, index in owned], frozen.upper if frozen else None)]
@@ -93,18 +98,18 @@ def choose_layout(model: PreTrainedModel, config: TrainConfig, *, pad_id: int) -
 
     Args:
       model: The base model, without an adapter; packed rows change its attention function.
-      config: `layout`, `physical_batch_tokens`, `gradients`.
+      config: `layout`, `physical_batch_tokens` (none: the most that is ever chosen), `gradients`.
       pad_id: Token of the filling.
     Raises:
       ModelError: packed rows are asked for, and this model or engine cannot have them.
     """
-    alone = Layout(None, pad_id)
+    alone = Layout(None, pad_id, model.device)
     if config.layout == "alone" or (config.layout == "auto" and config.gradients == "opacus"):
         return alone
     if config.gradients == "opacus":
         raise ModelError("train.layout: the engine opacus takes one record at a time; set train.layout=alone or train.gradients=lora")
     if enable_packing(model, max_tokens=config.max_record_tokens):
-        return Layout(config.physical_batch_tokens, pad_id)
+        return Layout(config.physical_batch_tokens or MAX_TILE_TOKENS, pad_id, model.device)
     if config.layout == "packed":
         raise ModelError("train.layout: this model does not give packed records what each gets alone; set train.layout=alone")
     return alone
@@ -120,15 +125,15 @@ def sum_units(model: Any, units: Sequence[Unit], arm: TrainingArm, layout: Layou
       layout: Of records in tensors.
       frozen: Keeps what the frozen layers make of a record; none: every record goes through all layers.
     Returns:
-      What the step's noise is added to, once; and one loss a record. PRIVATE.
+      What the step's noise is added to, once; and one loss a record; on the processor. PRIVATE.
     """
-    total, losses = arm.mechanism.empty_sum(arm.num_params), [torch.zeros(0)]
+    total, losses = arm.mechanism.empty_sum(arm.num_params), [torch.zeros(0, device="cpu")]
     if frozen is not None:
         frozen.compute([record for unit in units for record in unit])
     for batch in layout.cut(units):
         part, part_losses = arm.sum_batch(layout.lay_out(model, batch, frozen), len(batch))
         total = total.add_disjoint(part)
-        losses.append(part_losses)
+        losses.append(part_losses.cpu())
     return total, torch.cat(losses)
 
 

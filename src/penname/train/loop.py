@@ -42,6 +42,7 @@ def train_arm(
     *,
     layout: Layout,
     frozen: FrozenLayers | None = None,
+    keep_tile: Callable[[int], None] = lambda tile_tokens: None,
     label: str,
     learning_rate: float,
     inputs_sha256: str,
@@ -57,6 +58,7 @@ def train_arm(
       files: Checkpoint and metrics; both PRIVATE.
       layout: Of records in tensors.
       frozen: Keeps what the frozen layers make of a record.
+      keep_tile: Gets every smaller tile that memory makes necessary.
       label: For the progress bar.
       learning_rate: Peak.
       inputs_sha256: Of data and settings; a checkpoint of others is not used.
@@ -67,7 +69,7 @@ def train_arm(
     start = load_checkpoint(files.checkpoint, model, optimizer, inputs_sha256=inputs_sha256)
     write_rows(files.metrics, read_metric_rows(files.metrics, num_steps=start))
     model.train()
-    summer = UnitSummer(model, arm, layout, frozen)
+    summer = UnitSummer(model, arm, layout, frozen, keep_tile=keep_tile)
     num_steps, saved_at = arm.mechanism.num_steps, time.monotonic()
     with open(files.metrics, "a", encoding="utf-8") as metrics, show_progress(label, num_steps, done=start) as progress:
         for step in range(start, num_steps):
@@ -110,6 +112,7 @@ def run_step(
         "update_norm": float(update.norm()) * config.expected_batch_size,
         "learning_rate": optimizer.param_groups[0]["lr"],
         "tokens": sum(map(count_tokens, drawn)),
+        "tile_tokens": summer.layout.tile_tokens,
         "secs": round(time.monotonic() - began, 3),
     }
 
@@ -117,7 +120,7 @@ def run_step(
 def _set_gradients(model: Any, flat: torch.Tensor) -> None:
     start = 0
     for _, parameter in trainable_parameters(model):
-        parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)
+        parameter.grad = flat[start : start + parameter.numel()].view_as(parameter).to(parameter.device)
         start += parameter.numel()
 
 

@@ -1,24 +1,80 @@
-"""Out of memory in the middle of a step: smaller tiles, the same units, the same step."""
+"""How large a tile may be: chosen from free memory, and halved, for good, when it runs out in the middle of a step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from penname.config import ModelConfig, TrainConfig
 from penname.errors import ModelError
+from penname.model.free_memory import ModelShape, estimate_training_memory, is_out_of_memory
 from penname.model.frozen_layers import FrozenLayers
 from penname.model.tokenize import TokenizedRecord
 from penname.privacy.clipping import BoundedSum
 from penname.progress import say
+from penname.run_dir import read_json, write_json
 from penname.train.arms import TrainingArm
-from penname.train.layout import Layout, Unit, sum_units
+from penname.train.layout import MAX_TILE_TOKENS, MIN_TILE_TOKENS, Layout, Unit, sum_units
 
-_SMALLEST_TILE_TOKENS = 64
-# torch has no class of its own for what its CPU allocator raises.
-_CPU_WORDS = "can't allocate memory"
+# The rest is for what else the machine does, and for what the estimate leaves out.
+_SHARE_OF_FREE = 0.5
+
+
+def choose_tile_tokens(shape: ModelShape, model_config: ModelConfig, config: TrainConfig, *, weight_bytes: int, is_fused: bool, free_bytes: int) -> int:
+    """The largest tile whose training step fits into half of the free memory; the smallest where none does.
+
+    Args:
+      shape: Of the base model.
+      model_config: The adapter's.
+      config: `max_record_tokens`, `gradient_checkpointing`.
+      weight_bytes: Of a frozen weight; 2 in bfloat16.
+      is_fused: See `estimate_training_memory`.
+      free_bytes: With the base model loaded.
+    """
+    tile_tokens = MAX_TILE_TOKENS
+    while tile_tokens > MIN_TILE_TOKENS:
+        need = estimate_training_memory(
+            shape,
+            model_config,
+            weight_bytes=weight_bytes,
+            tile_tokens=tile_tokens,
+            num_units=Layout(tile_tokens, 0).max_units_a_batch,
+            longest=config.max_record_tokens,
+            is_fused=is_fused,
+            gradient_checkpointing=config.gradient_checkpointing,
+        )
+        if need.total - need.base_weights <= _SHARE_OF_FREE * free_bytes:
+            break
+        tile_tokens //= 2
+    return tile_tokens
+
+
+@dataclass(frozen=True)
+class TileFile:
+    """The tile of an unfinished run, on disk: a run that goes on must not choose anew, as another tile rounds in another way."""
+
+    path: Path
+    inputs_sha256: str
+    """Of data and settings; the tile of others is not used."""
+
+    def read(self) -> int | None:
+        """Tokens of the tile, or None where none is kept.
+
+        Raises:
+          RunDirError: the file is damaged.
+        """
+        if not self.path.is_file():
+            return None
+        kept = read_json(self.path)
+        return int(kept["tile_tokens"]) if kept["inputs_sha256"] == self.inputs_sha256 else None
+
+    def write(self, tile_tokens: int) -> None:
+        """Keeps the tile, in one rename."""
+        write_json(self.path, {"tile_tokens": tile_tokens, "inputs_sha256": self.inputs_sha256})
 
 
 class UnitSummer:
@@ -28,13 +84,22 @@ class UnitSummer:
     happens is the machine's doing; `try_out` is there so that it is not the data's.
     """
 
-    def __init__(self, model: Any, arm: TrainingArm, layout: Layout, frozen: FrozenLayers | None = None) -> None:
-        self._model, self._arm, self.layout, self._frozen = model, arm, layout, frozen
+    def __init__(
+        self,
+        model: Any,
+        arm: TrainingArm,
+        layout: Layout,
+        frozen: FrozenLayers | None = None,
+        *,
+        keep_tile: Callable[[int], None] = lambda tile_tokens: None,
+    ) -> None:
+        """`keep_tile` gets every smaller tile as soon as it is decided on."""
+        self._model, self._arm, self.layout, self._frozen, self._keep_tile = model, arm, layout, frozen, keep_tile
 
     def try_out(self) -> None:
         """Sums made-up units that fill a tile as far as any can, so that a tile that is too large shows before any real unit is read."""
         num_units = self.layout.max_units_a_batch
-        num_tokens = (self.layout.tile_tokens or _SMALLEST_TILE_TOKENS) // num_units
+        num_tokens = (self.layout.tile_tokens or MIN_TILE_TOKENS) // num_units
         self.sum([[TokenizedRecord([0] * num_tokens, 1)]] * num_units)
 
     def sum(self, units: Sequence[Unit]) -> tuple[BoundedSum, torch.Tensor]:
@@ -47,22 +112,23 @@ class UnitSummer:
             try:
                 return sum_units(self._model, units, self._arm, self.layout, self._frozen)
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             # Outside of the handler, so that what the failed pass held is free before the next begins.
-            self.layout = _halve(self.layout)
-            if self._frozen is not None and self.layout.tile_tokens is not None:
-                self._frozen.tile_tokens = self.layout.tile_tokens
-            say(f"train: out of memory; goes on with train.physical_batch_tokens={self.layout.tile_tokens}")
+            self.layout, tile_tokens = _halve(self.layout)
+            if self._frozen is not None:
+                self._frozen.tile_tokens = tile_tokens
+            self._keep_tile(tile_tokens)
+            say(f"train: out of memory; goes on with train.physical_batch_tokens={tile_tokens}")
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _CPU_WORDS in str(error)
+_ADVICE = "set train.gradient_checkpointing=true, lower train.max_record_tokens"
 
 
-def _halve(layout: Layout) -> Layout:
+def _halve(layout: Layout) -> tuple[Layout, int]:
     if layout.tile_tokens is None:
-        raise ModelError("train: out of memory on one record at a time; lower train.max_record_tokens, or take a smaller model.name")
-    if layout.tile_tokens < 2 * _SMALLEST_TILE_TOKENS:
-        raise ModelError(f"train: out of memory with train.physical_batch_tokens={layout.tile_tokens}; lower train.max_record_tokens, or free memory")
-    return replace(layout, tile_tokens=layout.tile_tokens // 2)
+        raise ModelError(f"train: out of memory on one record at a time; {_ADVICE}, or take a smaller model.name")
+    if layout.tile_tokens < 2 * MIN_TILE_TOKENS:
+        raise ModelError(f"train: out of memory with train.physical_batch_tokens={layout.tile_tokens}; {_ADVICE}, or free memory")
+    tile_tokens = layout.tile_tokens // 2
+    return replace(layout, tile_tokens=tile_tokens), tile_tokens

@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from penname.config import ModelConfig, TrainConfig
+from penname.errors import ModelError
 from penname.model.adapter import attach_adapter
+from penname.model.free_memory import ModelShape, read_free_bytes
 from penname.model.fused_layer import fuse_layers
+from penname.model.recompute import recompute_layers
 from penname.train.layout import Layout, choose_layout
+from penname.train.memory import choose_tile_tokens
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
 
-def prepare_model(model: PreTrainedModel, model_config: ModelConfig, train_config: TrainConfig, *, pad_id: int) -> tuple[PeftModel, Layout]:
+def prepare_model(
+    model: PreTrainedModel, model_config: ModelConfig, train_config: TrainConfig, *, pad_id: int, tile_tokens: int | None = None
+) -> tuple[PeftModel, Layout]:
     """The adapted model, and the layout of records that it trains with.
 
     Args:
       model: The base model, which is changed.
       model_config: The adapter's.
-      train_config: `layout`, `physical_batch_tokens`, `gradients`, `seed`.
+      train_config: `layout`, `physical_batch_tokens`, `gradient_checkpointing`, `gradients`, `max_record_tokens`, `seed`.
       pad_id: Token of the filling.
+      tile_tokens: What was chosen before for this run, and wins; none: `physical_batch_tokens`, or what free memory allows.
     Raises:
-      ModelError: the model has none of the target modules, or cannot have the layout that is asked for.
+      ModelError: records may be longer than the model can read, or the model has none of the target modules, cannot have the layout that is
+        asked for, or has no layers to compute again.
     """
+    _check_window(model, train_config)
     layout = choose_layout(model, train_config, pad_id=pad_id)
     adapted = attach_adapter(model, model_config, seed=train_config.seed)
     if layout.tile_tokens is not None:
-        fuse_layers(adapted)
+        num_fused = fuse_layers(adapted)
+        shape, weight_bytes = ModelShape.read(model.config), model.dtype.itemsize
+        is_fused = num_fused == shape.num_layers
+        tile_tokens = tile_tokens or train_config.physical_batch_tokens
+        if tile_tokens is None:
+            free_bytes = read_free_bytes(model.device)
+            tile_tokens = choose_tile_tokens(shape, model_config, train_config, weight_bytes=weight_bytes, is_fused=is_fused, free_bytes=free_bytes)
+        layout = replace(layout, tile_tokens=tile_tokens)
+    if train_config.gradient_checkpointing:
+        recompute_layers(adapted)
     return adapted, layout
+
+
+def _check_window(model: PreTrainedModel, config: TrainConfig) -> None:
+    window = getattr(model.config, "max_position_embeddings", None)
+    if window is not None and config.max_record_tokens > window:
+        raise ModelError(
+            f"train.max_record_tokens: records of {config.max_record_tokens:,} tokens are longer than the {window:,} that this model can read; "
+            f"set at most {window}"
+        )

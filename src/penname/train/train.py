@@ -7,14 +7,15 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from penname.config import Config, ModelConfig
 from penname.errors import DataError
-from penname.model.adapter import adapter_weights, attach_adapter, is_trainable, save_adapter
+from penname.model.adapter import adapter_weights, is_trainable, save_adapter
 from penname.model.base import load_base_model
+from penname.model.device import settle_kernels
 from penname.model.frozen_layers import FrozenLayers, keep_frozen_layers
 from penname.model.tokenize import encode_record
 from penname.privacy.budget import check_delta
@@ -32,9 +33,12 @@ from penname.schemas import Arm, Record
 from penname.train.arms import NonPrivateArm, PrivateArm, TrainingArm
 from penname.train.layout import Layout, Unit, count_tokens, sum_units
 from penname.train.loop import ArmFiles, train_arm
-from penname.train.memory import UnitSummer
+from penname.train.memory import TileFile, UnitSummer
 from penname.train.prepare import prepare_model
 from penname.train.tracking import track_steps
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 # Each more costs one pass alone; two are enough to be each other's batch mates.
 _NUM_PROBE_UNITS = 3
@@ -49,7 +53,7 @@ def run_train(config: Config, run_dir: RunDir) -> None:
     Raises:
       PrivacyError: the promise cannot be kept; nothing is charged then.
       DataError: no record fits.
-      ModelError: the base model cannot be loaded or adapted.
+      ModelError: the base model cannot be loaded, adapted or trained as the config asks.
     """
     records = [Record(**row) for row in read_rows(run_dir.path("train_records"))]
     groups = group_by_unit(record.unit_id for record in records)
@@ -57,25 +61,42 @@ def run_train(config: Config, run_dir: RunDir) -> None:
     if "with_dp" in config.train.arms:
         check_delta(config.privacy.delta, num_units=len(groups))
     model, tokenizer = load_base_model(config.model)
+    settle_kernels(model.device)
     units = tokenize_units(tokenizer, records, groups, max_tokens=config.train.max_record_tokens)
-    attach_adapter(model, config.model, seed=config.train.seed)
+    tile_file = TileFile(run_dir.path("unit_count").parent / "checkpoint" / "tile.json", hash_training_inputs(config, run_dir))
+    prepared = [prepare_model(model, config.model, config.train, pad_id=_pad_id(tokenizer), tile_tokens=tile_file.read())]
     del model
-    inputs_sha256 = hash_training_inputs(config, run_dir)
     keystream = open_keystream(config, run_dir)
     mechanism = None
     if "with_dp" in config.train.arms:
-        mechanism = _plan_and_charge(config, run_dir, keystream, num_units=len(groups), inputs_sha256=inputs_sha256)
+        mechanism = _plan_and_charge(config, run_dir, keystream, num_units=len(groups), inputs_sha256=tile_file.inputs_sha256)
+    _keep_first_tile(config, tile_file, prepared[0][1])
     for arm_name in config.train.arms:
         if not run_dir.path(f"adapter_{arm_name}").exists():
-            _train_one(config, run_dir, arm_name, units, mechanism, keystream, inputs_sha256)
-    for arm_name in config.train.arms:
-        shutil.rmtree(_arm_dir(run_dir, arm_name) / "checkpoint", ignore_errors=True)
+            _train_one(config, run_dir, arm_name, prepared, units, mechanism, keystream, tile_file)
+    for folder in (tile_file.path.parent, *(_arm_dir(run_dir, arm_name) / "checkpoint" for arm_name in config.train.arms)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _pad_id(tokenizer: Any) -> int:
+    return tokenizer.eos_token_id
+
+
+def _keep_first_tile(config: Config, tile_file: TileFile, layout: Layout) -> None:
+    if layout.tile_tokens is None:
+        return
+    if tile_file.read() is None:
+        tile_file.write(layout.tile_tokens)
+        if config.train.physical_batch_tokens is None:
+            say(f"train: {layout.tile_tokens} tokens at a time (train.physical_batch_tokens), chosen from free memory")
+    if layout.tile_tokens < config.train.max_record_tokens:
+        say(f"train.physical_batch_tokens: a record of more than {layout.tile_tokens} tokens does not fit; such a one is computed by itself, in more memory")
 
 
 def hash_training_inputs(config: Config, run_dir: RunDir) -> str:
     """Hash of everything that the training reads. What changes where or when it is computed, and no bit of it, is left out."""
     sections = {name: getattr(config, name).model_dump() for name in ("model", "privacy", "train")}
-    for name in ("arms", "checkpoint_every_secs"):
+    for name in ("arms", "checkpoint_every_secs", "gradient_checkpointing"):
         del sections["train"][name]
     for name in ("ledger", "ledger_epsilon"):
         del sections["privacy"][name]
@@ -105,28 +126,19 @@ def _train_one(
     config: Config,
     run_dir: RunDir,
     arm_name: Arm,
+    prepared: list[tuple[PeftModel, Layout]],
     units: list[Unit],
     mechanism: DpSgd | None,
     keystream: Keystream,
-    inputs_sha256: str,
+    tile_file: TileFile,
 ) -> None:
-    model, tokenizer = load_base_model(config.model)
-    pad_id: Any = tokenizer.eos_token_id
-    adapted, layout = prepare_model(model, config.model, config.train, pad_id=pad_id)
-    arm: TrainingArm
-    learning_rate = config.train.learning_rate
-    if arm_name == "with_dp":
-        if mechanism is None:
-            raise ValueError("the arm with_dp needs its mechanism")
-        arm = PrivateArm.build(adapted, mechanism, engine_name=config.train.gradients)
-    else:
-        sampling_prob = mechanism.sampling_prob if mechanism else min(1.0, config.train.expected_batch_size / len(units))
-        arm = NonPrivateArm.build(adapted, NonPrivateSum(sampling_prob, config.train.num_steps, keystream))
-        learning_rate = config.train.no_dp_learning_rate or learning_rate
+    # Out of the list, so that it is gone before the next arm's is loaded.
+    adapted, layout = prepared.pop() if prepared else _load_prepared(config, tile_file)
+    arm, learning_rate = _build_arm(config, arm_name, adapted, mechanism, keystream, num_units=len(units))
     frozen = None
     if config.train.keep_frozen_states and layout.tile_tokens is not None:
-        frozen = keep_frozen_layers(adapted, _arm_dir(run_dir, arm_name), tile_tokens=layout.tile_tokens, pad_id=pad_id)
-    summer = UnitSummer(adapted, arm, layout, frozen)
+        frozen = keep_frozen_layers(adapted, _arm_dir(run_dir, arm_name), tile_tokens=layout.tile_tokens, pad_id=layout.pad_id)
+    summer = UnitSummer(adapted, arm, layout, frozen, keep_tile=tile_file.write)
     summer.try_out()
     layout = summer.layout
     files = ArmFiles(_arm_dir(run_dir, arm_name) / "checkpoint" / "state.safetensors", run_dir.path(f"train_metrics_{arm_name}"))
@@ -150,9 +162,10 @@ def _train_one(
             files,
             layout=layout,
             frozen=frozen,
+            keep_tile=tile_file.write,
             label=f"train {arm_name}",
             learning_rate=learning_rate,
-            inputs_sha256=inputs_sha256,
+            inputs_sha256=tile_file.inputs_sha256,
             log=log,
         )
     if before:
@@ -161,6 +174,24 @@ def _train_one(
     if isinstance(arm, PrivateArm):
         write_json(run_dir.path("self_checks"), to_rows(checks))
     save_adapter(adapted, run_dir.path(f"adapter_{arm_name}"), base_model_name=config.model.name)
+
+
+def _load_prepared(config: Config, tile_file: TileFile) -> tuple[PeftModel, Layout]:
+    model, tokenizer = load_base_model(config.model)
+    return prepare_model(model, config.model, config.train, pad_id=_pad_id(tokenizer), tile_tokens=tile_file.read())
+
+
+def _build_arm(
+    config: Config, arm_name: Arm, adapted: PeftModel, mechanism: DpSgd | None, keystream: Keystream, *, num_units: int
+) -> tuple[TrainingArm, float]:
+    """The arm, and its learning rate."""
+    if arm_name == "with_dp":
+        if mechanism is None:
+            raise ValueError("the arm with_dp needs its mechanism")
+        return PrivateArm.build(adapted, mechanism, engine_name=config.train.gradients), config.train.learning_rate
+    sampling_prob = mechanism.sampling_prob if mechanism else min(1.0, config.train.expected_batch_size / num_units)
+    arm = NonPrivateArm.build(adapted, NonPrivateSum(sampling_prob, config.train.num_steps, keystream))
+    return arm, config.train.no_dp_learning_rate or config.train.learning_rate
 
 
 def run_self_checks(

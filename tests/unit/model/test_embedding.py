@@ -125,8 +125,7 @@ def test_a_changed_wheel_is_refused(tmp_path):
 @pytest.mark.slow
 def test_the_real_wheel_knows_what_is_alike(tmp_path):
     wheel = embedding._find_wheel()
-    if wheel is None:
-        pytest.skip(f"needs {embedding.WHEEL}")
+    assert wheel is not None, f"needs {embedding.WHEEL}; run make setup"
     embedder = load_embedder(DEFAULT_NAME)
     texts = ["The charger hums all night.", "This charger makes a humming noise at night.", "A lovely red summer dress."]
     vectors = embedder.embed(texts)

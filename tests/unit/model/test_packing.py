@@ -66,7 +66,7 @@ def test_gpt2_is_packed_only_if_its_numbers_are_right():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_nothing_passes_between_rows(dtype):
+def test_nothing_passes_between_rows(dtype, two_threads):
     model = make_tiny_llama().to(dtype)
     assert enable_packing(model, max_tokens=64)
     generator = torch.Generator().manual_seed(0)

@@ -5,11 +5,20 @@ import math
 import pytest
 import torch
 
-from penname.config import TrainConfig
+from penname.config import ModelConfig, TrainConfig
 from penname.errors import ModelError
+from penname.model.adapter import attach_adapter
+from penname.model.frozen_layers import keep_frozen_layers
+from penname.model.fused_layer import fuse_layers
+from penname.model.packing import enable_packing
+from penname.model.recompute import recompute_layers
 from penname.model.tokenize import TokenizedRecord
-from penname.train.layout import Layout, choose_layout, count_tokens
-from tests.conftest import make_tiny_llama
+from penname.privacy.keystream import Keystream
+from penname.privacy.mechanism import DpSgd, NonPrivateSum
+from penname.train.arms import NonPrivateArm, PrivateArm
+from penname.train.layout import Layout, choose_layout, count_tokens, sum_units
+from penname.train.prepare import prepare_model
+from tests.conftest import charged, make_tiny_llama
 
 
 def make_units(*lengths):
@@ -72,3 +81,38 @@ def test_a_model_that_cannot_be_packed_is_computed_alone_or_refused(monkeypatch)
     assert choose() == Layout(None, 7)
     with pytest.raises(ModelError, match=r"train\.layout: this model does not"):
         choose(layout="packed")
+
+
+# --- where tensors are made -------------------------------------------------------------------------------------------
+
+
+def build_arm(kind, model):
+    keystream = Keystream.from_seed(5)
+    if kind == "with_dp":
+        return PrivateArm.build(model, charged(DpSgd(0.7, 0.4, 6, 1.0, keystream)), engine_name="lora")
+    return NonPrivateArm.build(model, NonPrivateSum(0.4, 6, keystream))
+
+
+@pytest.mark.parametrize("kind", ["with_dp", "no_dp"])
+@pytest.mark.parametrize("layout_name", ["packed", "alone"])
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_every_tensor_is_made_where_the_model_is(tmp_path, kind, layout_name, recomputes):
+    """No CUDA here: the model is on the processor, and a tensor whose maker names no device falls where it can meet no other."""
+    config = TrainConfig(layout=layout_name, physical_batch_tokens=64, gradient_checkpointing=recomputes, max_record_tokens=40)
+    base = make_tiny_llama().requires_grad_(False)
+    expected_model, layout = prepare_model(make_tiny_llama().requires_grad_(False), ModelConfig(lora_rank=2, top_layers=1), config, pad_id=7)
+    units = make_units([9, 12], [30], [5, 5, 8], [40])
+    expected = sum_units(expected_model, units, build_arm(kind, expected_model), layout)
+    adapted = attach_adapter(base, ModelConfig(lora_rank=2, top_layers=1), seed=config.seed)
+    with torch.device("meta"):
+        assert layout_name == "alone" or (enable_packing(base, max_tokens=40) and fuse_layers(adapted) == 2)
+        frozen = keep_frozen_layers(adapted, tmp_path, tile_tokens=64, pad_id=7) if layout_name == "packed" else None
+        if recomputes:
+            recompute_layers(adapted)
+        arm = build_arm(kind, adapted)
+        total, losses = sum_units(adapted, units, arm, layout, frozen)
+        update = arm.mechanism.release(0, total)
+    assert (frozen is None) == (layout_name == "alone")
+    assert {total.value.device.type, losses.device.type, update.device.type} == {"cpu"}
+    assert torch.equal(total.value, expected[0].value)
+    assert torch.equal(losses, expected[1])

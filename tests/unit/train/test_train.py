@@ -43,7 +43,9 @@ def run_dir(tmp_path):
         # Other rounding under the same noise would be another sum.
         ({"train": {"physical_batch_tokens": 999}}, True),
         ({"train": {"layout": "alone"}}, True),
+        ({"model": {"device": "cpu"}}, True),
         ({"train": {"checkpoint_every_secs": 0.0}}, False),
+        ({"train": {"gradient_checkpointing": True}}, False),
         ({"train": {"arms": ["with_dp"]}}, False),
         ({"generate": {"num_records": 3}}, False),
     ],
