@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
-# Two workers: more only help where there are more cores and the memory for as many models.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Two workers: more only help where there are more cores and the memory for as many models. Files in the order of their folders: sorted by their number
+# of tests, as xdist would have it, the longest (tests/pipeline, few tests each) come last, and one worker waits for the other.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench docs clean

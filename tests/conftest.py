@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+# One thread for a worker, and for a process that it starts: on two cores, the threads of two workers spin while they wait for each other, and that takes as
+# long as all else. Set here, before anything imports torch. What is about threads sets their number itself (`two_threads`), and those sleep while they wait.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
@@ -57,6 +62,17 @@ def charged(mechanism):
     from penname.privacy.ledger import Receipt
 
     return replace(mechanism, receipt=Receipt("test", mechanism.event, mechanism.keystream.commitment))
+
+
+@pytest.fixture
+def two_threads():
+    """For tests of what must not depend on how a matrix product is shared out among threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

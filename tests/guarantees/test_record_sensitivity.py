@@ -85,7 +85,7 @@ def test_one_long_record_among_short_ones():
 @pytest.mark.parametrize(("engine_name", "layout"), WAYS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_one_user_moves_a_whole_step_by_at_most_the_bound(engine_name, layout, dtype, dropout, monkeypatch):
+def test_one_user_moves_a_whole_step_by_at_most_the_bound(engine_name, layout, dtype, dropout, monkeypatch, two_threads):
     """Everybody drawn, noise off: what is left of a step is its clipped sum."""
     users = [[make_record(8 + 3 * (i % 4), 10 * i + j) for j in range(1 + i % 3)] for i in range(6)]
     if dropout:

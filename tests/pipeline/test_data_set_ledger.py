@@ -10,16 +10,16 @@ from tests.pipeline.conftest import write_config
 
 pytestmark = pytest.mark.slow
 
-# A run alone spends 4, two like these 4.5 to 6, as their noisy counts of units fall (a sampling probability of 0.03 to 1), and one of 6.9 besides
-# them 7.2 or more.
-TARGET_EPSILON, LARGER_EPSILON, LEDGER_EPSILON = 4.0, 6.9, 7.0
+# A run alone spends 0.2, two like these 0.26 to 0.29, as their noisy counts of units fall (a sampling probability of 0.01 to 1). One of 0.33 alone all but
+# fills the budget, so it does not fit beside them, and one of 0.03 does.
+TARGET_EPSILON, SMALLER_EPSILON, LARGER_EPSILON, LEDGER_EPSILON = 0.2, 0.03, 0.33, 0.335
 
 
 @pytest.fixture(scope="module")
 def shared_home(penname, settings, tmp_path_factory):
     """Two runs that share a ledger, under keys of their own; the second leaves the budget out."""
     home = tmp_path_factory.mktemp("shared")
-    privacy = {"ledger": "budget/reviews.jsonl", "ledger_epsilon": LEDGER_EPSILON, "target_epsilon": TARGET_EPSILON}
+    privacy = {**settings["privacy"], "ledger": "budget/reviews.jsonl", "ledger_epsilon": LEDGER_EPSILON, "target_epsilon": TARGET_EPSILON}
     one = {**settings, "privacy": privacy, "train": {**settings["train"], "arms": ["with_dp"]}}
     two = {**one, "privacy": {**privacy, "ledger_epsilon": None}}
     for name, config in (("one", one), ("two", two)):
@@ -53,13 +53,13 @@ def test_two_runs_are_charged_to_the_ledger_and_the_release_of_the_second_tells_
 def test_a_third_run_is_turned_away_and_neither_ledger_changes(penname, home):
     before = (home / "budget/reviews.jsonl").read_bytes()
     outcome = penname("run", home / "two.yaml", f"privacy.target_epsilon={LARGER_EPSILON}", "--out", home / "three")
-    outcome.fails(1, "privacy.ledger", "no room for this run", "its budget is 7")
+    outcome.fails(1, "privacy.ledger", "no room for this run", f"its budget is {LEDGER_EPSILON:g}")
     assert (home / "budget/reviews.jsonl").read_bytes() == before
     assert Ledger.read(home / "three/ledger.jsonl").entries == []
     assert not (home / "three/2_train/unit_count.json").exists()
     # One that asks for less still fits.
     for stage in ("ingest", "records", "train"):
-        penname.succeed(stage, home / "two.yaml", "privacy.target_epsilon=0.5", "--out", home / "four")
+        penname.succeed(stage, home / "two.yaml", f"privacy.target_epsilon={SMALLER_EPSILON}", "--out", home / "four")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_third_run_is_turned_away_and_neither_ledger_changes(penname, home):
         (["privacy.delta=1e-6"], ["privacy.ledger", "was begun with delta 1e-05"]),
         (["privacy.unit=record"], ["privacy.ledger", "was begun with privacy_unit user, this run has record"]),
         (["privacy.noise_seed=1"], ["privacy.ledger", "was begun with noise_source operating_system, this run has seed"]),
-        (["privacy.ledger_epsilon=50"], ["privacy.ledger_epsilon", "was begun with 7"]),
+        (["privacy.ledger_epsilon=50"], ["privacy.ledger_epsilon", f"was begun with {LEDGER_EPSILON:g}"]),
     ],
 )
 def test_other_data_and_another_promise_are_turned_away(penname, home, changes, words):

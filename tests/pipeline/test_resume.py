@@ -13,11 +13,10 @@ from safetensors import safe_open
 from penname.pipeline import STAGE_NAMES
 from penname.privacy.ledger import Ledger
 from penname.run_dir import read_json, read_rows
-from tests.pipeline.conftest import snapshot, wait_until, write_config
+from tests.pipeline.conftest import TARGET_EPSILON, snapshot, wait_until, write_config
 
 pytestmark = pytest.mark.slow
 
-TARGET_EPSILON = 0.1
 NUM_STEPS = 12
 NUM_KILLS, KILLS_A_FOLDER = 20, 10
 DATA_FILES = {"reviews": "Cell_Phones_and_Accessories", "catalogue": "meta_Cell_Phones_and_Accessories"}
@@ -38,12 +37,12 @@ SPENT: dict[bytes, float] = {}
 
 @pytest.fixture(scope="module")
 def seeded_config(penname, settings, tmp_path_factory):
-    """A checkpoint after every step; much noise, for which the accountant's grid is small and every start short."""
+    """A checkpoint after every step."""
     folder = tmp_path_factory.mktemp("seeded")
     penname.succeed("sample-data", folder / "market", "--reviews", 300)
     seeded = settings | {
         "data": {"format": "amazon_reviews_2023", **{key: str(folder / "market" / f"{name}.jsonl") for key, name in DATA_FILES.items()}},
-        "privacy": {"noise_seed": 7, "target_epsilon": TARGET_EPSILON, "marginals_frac": 0.5},
+        "privacy": {**settings["privacy"], "noise_seed": 7},
         "train": {**settings["train"], "num_steps": NUM_STEPS, "checkpoint_every_secs": 0.0},
         "evaluate": {**settings["evaluate"], "metrics": ["well_formed_frac"]},
     }

@@ -176,16 +176,16 @@ def test_no_noise_is_calibrated_to_a_promise_that_is_none(promise, name):
 
 def test_a_promise_that_other_events_have_eaten_is_refused():
     with pytest.raises(PrivacyError, match="too small to reach with any noise"):
-        calibrate_noise(lambda noise: [GAUSSIAN, {**GAUSSIAN, "noise_multiplier": noise}], target_epsilon=1.0, delta=1e-5)
+        calibrate_noise(lambda noise: [{**GAUSSIAN, "noise_multiplier": spent} for spent in (10.0, noise)], target_epsilon=0.2, delta=1e-5)
 
 
 def test_calibration_covers_all_events():
     def make_events(noise):
-        return [{**GAUSSIAN, "noise_multiplier": 4.0}, {**SAMPLED, "noise_multiplier": noise}]
+        return [{**GAUSSIAN, "noise_multiplier": 20.0}, {**SAMPLED, "noise_multiplier": noise}]
 
-    noise = calibrate_noise(make_events, target_epsilon=3.0, delta=1e-5)
-    assert compute_epsilon(make_events(noise), delta=1e-5) <= 3.0 < compute_epsilon(make_events(0.98 * noise), delta=1e-5)
-    alone = calibrate_noise(lambda noise: make_events(noise)[1:], target_epsilon=3.0, delta=1e-5)
+    noise = calibrate_noise(make_events, target_epsilon=0.5, delta=1e-5)
+    assert compute_epsilon(make_events(noise), delta=1e-5) <= 0.5 < compute_epsilon(make_events(0.98 * noise), delta=1e-5)
+    alone = calibrate_noise(lambda noise: make_events(noise)[1:], target_epsilon=0.5, delta=1e-5)
     assert alone < noise
 
 
