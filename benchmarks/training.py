@@ -11,47 +11,26 @@ ended by --max-minutes, goes on where it was.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
-import platform
 import sys
-import time
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from resumable import WORK_IS_LEFT, Task, add_arguments, describe_machine, do_tasks, hash_files, read_kept, write_atomically
 from sample_data_variety import REAL_FILE, environment
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT_FILE = ROOT / "benchmarks" / "results" / "training.json"
 PARTIAL_FILE = ROOT / "runs" / "benchmarks" / "training.json"
 PACKAGES = ("penname", "torch", "transformers", "peft", "opacus")
-_FLAGS = ("avx512f", "avx512_bf16", "amx_bf16")
 
 NUM_DATA_UNITS = 2000
 HOOKS_TOKENS = (512, 1024, 2048, 4096)
 ORIGINAL_SIZES = (2, 8, 16)
 # What the original needs at a batch of 16, measured: see the field notes.
 _ORIGINAL_BYTES_A_RECORD = 0.9e9
-
-_WORK_IS_LEFT = 3
-
-Task = Callable[[], Any]
-
-
-def describe_machine() -> dict[str, Any]:
-    """Processor, its instructions for bf16, cores and threads."""
-    import torch
-
-    result: dict[str, Any] = {"cores": os.cpu_count(), "torch_threads": torch.get_num_threads(), "processor": platform.processor() or platform.machine()}
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        fields = dict(line.split(":", 1) for line in cpuinfo.read_text(encoding="utf-8").split("\n\n")[0].splitlines() if ":" in line)
-        named = {name.strip(): value.strip() for name, value in fields.items()}
-        result |= {"processor": named.get("model name", ""), "flags": [flag for flag in _FLAGS if flag in named.get("flags", "").split()]}
-    return result
 
 
 class Bench:
@@ -181,35 +160,8 @@ def _studies() -> Any:
 
 def hash_code() -> str:
     """Of what the figures depend on: the training path and this benchmark."""
-    digest = hashlib.sha256()
-    folders = [ROOT / "src" / "penname" / room for room in ("privacy", "model", "train")]
-    for file in sorted([*(file for folder in folders for file in folder.rglob("*.py")), *Path(__file__).parent.glob("training*.py")]):
-        if file.name != "training_tables.py":
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def do_tasks(bench: Bench, results: dict[str, Any], args: argparse.Namespace, keep: Callable[[], None]) -> list[str]:
-    """Does what is not done yet; returns the names of what is left when the time is over."""
-    deadline = time.monotonic() + 60 * args.max_minutes
-    tasks = list_tasks(bench)
-    wanted = [name for name in tasks if not args.only or name.partition("/")[0] in args.only]
-    for place, name in enumerate(wanted):
-        choose_best(bench, results)
-        if name in results:
-            continue
-        if time.monotonic() > deadline:
-            return [name for name in wanted[place:] if name not in results]
-        began = time.perf_counter()
-        try:
-            result = tasks[name]()
-        except RuntimeError as error:
-            # A way that does not run here is a finding, not the end of the others.
-            result = {"error": (str(error).strip().splitlines() or [type(error).__name__])[0]}
-        results[name] = {"result": result, "secs": round(time.perf_counter() - began, 1), "process": os.getpid()}
-        keep()
-        print(f"{name} ({results[name]['secs']} s): {json.dumps(result)[:300]}", file=sys.stderr, flush=True)
-    return []
+    code = [file for room in ("privacy", "model", "train") for file in (ROOT / "src" / "penname" / room).rglob("*.py")]
+    return hash_files([*code, *(file for file in Path(__file__).parent.glob("training*.py") if file.name != "training_tables.py")])
 
 
 def choose_best(bench: Bench, results: dict[str, Any]) -> None:
@@ -221,32 +173,13 @@ def choose_best(bench: Bench, results: dict[str, Any]) -> None:
             bench.best[name] = max(speeds, key=lambda size: speeds[size])
 
 
-def read_partial(identity: dict[str, Any]) -> dict[str, Any]:
-    """Results of an earlier run of the same code, seed and data."""
-    if not PARTIAL_FILE.is_file():
-        return {}
-    kept = json.loads(PARTIAL_FILE.read_text(encoding="utf-8"))
-    return kept["results"] if kept["identity"] == identity else {}
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """Whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)
-
-
 def main() -> None:
     """Measures, writes result file, plots and table, prints the ratios as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small part of it in under ten minutes, and no result file")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--real", type=Path, default=REAL_FILE)
-    parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="choice, speed, padding, self_check, agreement, memory, peers, profile, scale_*")
-    parser.add_argument(
-        "--max-minutes", type=float, default=float("inf"), help="begin no task after this; exit with 3 while work is left, and run again to go on"
-    )
+    add_arguments(parser, parts="choice, speed, padding, self_check, agreement, memory, peers, profile, scale_*")
     args = parser.parse_args()
     if not args.real.is_file():
         print(f"{args.real}: is missing; made-up records of the same lengths are used instead", file=sys.stderr)
@@ -254,13 +187,13 @@ def main() -> None:
 
     bench = Bench(seed=args.seed, real_file=args.real, quick=args.quick)
     identity = {"code_sha256": hash_code(), "seed": args.seed, "has_real": args.real.is_file()}
-    results = {} if args.quick else read_partial(identity)
+    results = {} if args.quick else read_kept(PARTIAL_FILE, identity)
 
     def keep() -> None:
         if not args.quick:
             write_atomically(PARTIAL_FILE, json.dumps({"identity": identity, "results": results}, indent=1))
 
-    left = do_tasks(bench, results, args, keep)
+    left = do_tasks(list_tasks(bench), results, only=args.only, max_minutes=args.max_minutes, keep=keep, before_each=lambda: choose_best(bench, results))
     summary = summarize({name: entry["result"] for name, entry in results.items()}, best=bench.best)
     if left:
         print(f"left to do: {len(left)} tasks, next {left[0]}; run again to go on", file=sys.stderr)
@@ -270,8 +203,7 @@ def main() -> None:
         draw_figures(whole)
         write_tables(whole)
     print(json.dumps(summary["ratios"]))
-    # So that a loop in the shell knows when it is done.
-    sys.exit(_WORK_IS_LEFT if left else 0)
+    sys.exit(WORK_IS_LEFT if left else 0)
 
 
 if __name__ == "__main__":

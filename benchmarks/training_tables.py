@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from resumable import replace_between_markers
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "performance.md"
 FIGURES = ROOT / "docs" / "figures"
@@ -69,7 +71,6 @@ def _default_units() -> str:
 
 def write_tables(whole: dict[str, Any]) -> None:
     """Puts the tables between their markers in the document."""
-    text = DOCUMENT.read_text(encoding="utf-8")
     tasks = {name: entry["result"] for name, entry in whole["tasks"].items()}
     for marker, lines in (
         ("speed", [*_speed_table(whole), "", "![Real tokens a second of every way](figures/training_speed.png)"]),
@@ -78,15 +79,7 @@ def write_tables(whole: dict[str, Any]) -> None:
         ("checks", [*_checks_table(tasks), "", "![Loss curves of the engines, and their distance from the oracle](figures/training_agreement.png)"]),
         ("profile", _profile_table(tasks.get("profile/lora", []))),
     ):
-        begin, end = f"<!-- training:{marker}:begin -->", f"<!-- training:{marker}:end -->"
-        before, _, rest = text.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
-            raise ValueError(f"{DOCUMENT}: has no {begin} ... {end}")
-        text = f"{before}{begin}\n{chr(10).join(lines)}\n{end}{after}"
-    temporary = DOCUMENT.with_name(f"{DOCUMENT.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, DOCUMENT)
+        replace_between_markers(DOCUMENT, f"training:{marker}", lines)
 
 
 def _speed_table(whole: dict[str, Any]) -> list[str]:
