@@ -38,7 +38,7 @@ class Bench:
 
     def __init__(self, *, seed: int, real_file: Path, quick: bool) -> None:
         self.seed, self.real_file, self.quick = seed, real_file, quick
-        self.num_units = 6 if quick else 32
+        self.num_units = 6 if quick else 64
         self.few_units = 2 if quick else 16
         self.best: dict[str, int] = {"opacus": 1024, "original": 2}
 
