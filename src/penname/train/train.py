@@ -55,17 +55,18 @@ def run_train(config: Config, run_dir: RunDir) -> None:
       DataError: no record fits.
       ModelError: the base model cannot be loaded, adapted or trained as the config asks.
     """
-    records = [Record(**row) for row in read_rows(run_dir.path("train_records"))]
-    groups = group_by_unit(record.unit_id for record in records)
     # What could go wrong with model and data goes wrong before anything is charged.
-    if "with_dp" in config.train.arms:
-        check_delta(config.privacy.delta, num_units=len(groups))
     model, tokenizer = load_base_model(config.model)
     settle_kernels(model.device)
-    units = tokenize_units(tokenizer, records, groups, max_tokens=config.train.max_record_tokens)
     tile_file = TileFile(run_dir.path("unit_count").parent / "checkpoint" / "tile.json", hash_training_inputs(config, run_dir))
+    # Before any record is read: how much memory they take must not decide on the tile.
     prepared = [prepare_model(model, config.model, config.train, pad_id=_pad_id(tokenizer), tile_tokens=tile_file.read())]
     del model
+    records = [Record(**row) for row in read_rows(run_dir.path("train_records"))]
+    groups = group_by_unit(record.unit_id for record in records)
+    if "with_dp" in config.train.arms:
+        check_delta(config.privacy.delta, num_units=len(groups))
+    units = tokenize_units(tokenizer, records, groups, max_tokens=config.train.max_record_tokens)
     keystream = open_keystream(config, run_dir)
     mechanism = None
     if "with_dp" in config.train.arms:
