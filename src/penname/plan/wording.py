@@ -10,19 +10,20 @@ from penname.progress import format_secs
 
 
 def describe_plan(plan: Plan) -> list[str]:
-    """Lines for a person; those that hold lengths of private data say PRIVATE."""
-    return [*plan.promise, *_describe_work(plan), *_describe_speed(plan), *_describe_time(plan), *_describe_memory(plan)]
+    """Lines for a person. Where lengths of private records were read, a line says which of them are PRIVATE."""
+    lines = [*_describe_work(plan), *_describe_speed(plan), *_describe_time(plan), *_describe_memory(plan)]
+    mark = ["PRIVATE           all that follows: computed from the lengths of private records, without noise"] if plan.texts.is_private else []
+    return [*plan.promise, *mark, *lines]
 
 
 def _describe_work(plan: Plan) -> list[str]:
     work, passes, config = plan.training, plan.passes, plan.config
     records = [record for unit in plan.texts.units for record in unit]
-    mark = "PRIVATE, " if plan.texts.is_private else ""
     mean_tokens = mean(len(record.token_ids) for record in records)
     return [
         f"trainable         {plan.training_speed.num_params:,} adapter weights on {config.model.name}",
         f"records           {mean_tokens:.0f} tokens, {mean(record.num_prompt_tokens for record in records):.0f} of them prompt "
-        f"({mark}from {plan.texts.source}: {len(records):,} records)",
+        f"(from {plan.texts.source}: {len(records):,} records)",
         f"training tokens   {work.tokens:,.0f} an arm, expected: {work.units_a_step:.1f} units a step, {work.num_steps} steps; filling {work.filling_frac:.1%}",
         f"self-check        {work.check_tokens:,.0f} tokens with their filling, once",
         f"generated tokens  {passes.num_tokens:,.0f} an arm, expected: {config.generate.num_records:,} records, {passes.num_draws:,.0f} texts of "

@@ -86,6 +86,13 @@ def test_the_lines_name_every_figure(planned):
     assert "PRIVATE" not in text
 
 
+def test_what_private_lengths_have_gone_into_is_called_private(planned):
+    lines = describe_plan(replace(planned, texts=replace(planned.texts, is_private=True)))
+    mark = next(i for i, line in enumerate(lines) if line.startswith("PRIVATE"))
+    assert lines[:mark] == planned.promise
+    assert len(lines) == len(describe_plan(planned)) + 1
+
+
 def test_memory_is_never_less_than_was_seen(planned):
     assert planned.predicted_peak_bytes >= planned.peak_bytes > planned.library_bytes > 0
 
