@@ -155,7 +155,7 @@ def _measure(config: Config, texts: Texts, promise: list[str], folder: Path, *, 
 
     training = measure_training(config, texts.units, num_units=texts.num_units, folder=folder, budget_secs=_TRAINING_SECS)
     peaks = {"training": _read_peak_bytes()}
-    # As in a run, the training's model is gone before the next is loaded; what refers to itself goes when it is collected.
+    # What of the training's model refers to itself goes when it is collected.
     gc.collect()
     work = count_training(config, texts.units, training.layout, num_units=texts.num_units, keeps_states=training.num_frozen_layers > 0)
     generation = measure_generation(config, texts, folder=folder, budget_secs=_WRITING_SECS)

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -204,10 +205,10 @@ def _read_products(config: Config, path: Path) -> Iterator[tuple[str, str]]:
     read_category: Callable[[Any], str | None]
     if data.format == "amazon_reviews_2023":
         table = open_products(path, encoding=data.encoding)
-        read_category = lambda value: choose_category(value, level=data.category_level)  # noqa: E731
+        read_category = partial(choose_category, level=data.category_level)
     else:
         table = Table(path, data.catalogue_columns, encoding=data.encoding, delimiter=data.delimiter, option="data.catalogue_columns")
-        read_category = lambda value: read_string(value, numbers=True)  # noqa: E731
+        read_category = partial(read_string, numbers=True)
     check_table(table)
     for row in read_table(table, advance=lambda _: None):
         if isinstance(row, Reject):

@@ -21,8 +21,8 @@ def test_keys_and_values_take_what_the_cache_takes():
 def test_the_largest_tile_is_the_last_that_fits():
     config = Config()
     need = estimate_training(LLAMA, config, weight_bytes=2, tile_tokens=256).total
-    find = lambda room: find_largest_tile(LLAMA, config, weight_bytes=2, room_bytes=room, sizes=(64, 128, 256, 512))  # noqa: E731
-    assert (find(need), find(need - 1), find(1e9)) == (256, 128, None)
+    found = [find_largest_tile(LLAMA, config, weight_bytes=2, room_bytes=room, sizes=(64, 128, 256, 512)) for room in (need, need - 1, 1e9)]
+    assert found == [256, 128, None]
 
 
 @pytest.mark.parametrize("tile_tokens", [512, 4096])
