@@ -2,8 +2,8 @@
 
 SmolLM2-135M, LoRA of rank 8 on all linear layers of all layers, records of the lengths of the clothing reviews. Figures are real tokens a
 second of whole optimizer steps. In a round every way takes one step, in a drawn order, in one process; a ratio is the median over rounds of the
-ratio within a round. Work is kept task by task in runs/benchmarks/training.json until the code changes: a run that was stopped, or
-ended by --max-minutes, goes on where it was.
+ratio within a round. Where the processor has AMX, rounds are measured once more with oneDNN told to leave it alone. Work is kept task by task
+in runs/benchmarks/training.json until the code changes: a run that was stopped, or ended by --max-minutes, goes on where it was.
 
   python benchmarks/training.py [--quick] [--seed S] [--real FILE] [--only PART ...] [--max-minutes M]
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ HOOKS_TOKENS = (512, 1024, 2048, 4096)
 ORIGINAL_SIZES = (2, 8, 16)
 # What the original needs at a batch of 16, measured: see the field notes.
 _ORIGINAL_BYTES_A_RECORD = 0.9e9
+WAYS = ("no_dp", "lora", "opacus_hooks", "opacus_ghost", "original", "roofline")
+# These take minutes for what the others do in seconds; a part of the step tells their speed as well.
+_SLOW_WAYS = ("opacus_ghost", "original")
 
 
 class Bench:
@@ -38,8 +41,8 @@ class Bench:
 
     def __init__(self, *, seed: int, real_file: Path, quick: bool) -> None:
         self.seed, self.real_file, self.quick = seed, real_file, quick
-        self.num_units = 6 if quick else 64
-        self.few_units = 2 if quick else 16
+        self.num_units = 6 if quick else 24
+        self.few_units = 2 if quick else 8
         self.best: dict[str, int] = {"opacus": 1024, "original": 2}
 
     @cache  # noqa: B019
@@ -66,17 +69,23 @@ class Bench:
         way.step(self.units()[:1])
         return way
 
-    def run_round(self, number: int) -> dict[str, float]:
+    def run_round(self, number: int, names: Sequence[str] = WAYS) -> dict[str, float]:
         """One step of every way, real tokens a second."""
         from training_studies import time_steps
 
-        names = ("no_dp", "lora", "opacus_hooks", "opacus_ghost", "original", "roofline")
         ways = {name: self.way(name) for name in names}
-        ways["opacus_hooks"].physical_tokens = ways["opacus_ghost"].physical_tokens = self.best["opacus"]
-        ways["original"].batch_size = self.best["original"]
-        # The original takes minutes for what the others do in seconds; a part of the step tells its speed as well.
-        units = {name: self.units()[: self.few_units if name == "original" else self.num_units] for name in names}
+        for name, way in ways.items():
+            if name.startswith("opacus"):
+                way.physical_tokens = self.best["opacus"]
+            elif name == "original":
+                way.batch_size = self.best["original"]
+        units = {name: self.units()[: self.count_units(name)] for name in names}
         return time_steps(ways, units, seed=self.seed + number)
+
+    def count_units(self, name: str) -> int:
+        """Units of a step of this way: enough of them to fill a batch."""
+        few = max(self.few_units, self.best["original"]) if name == "original" else self.few_units
+        return few if name in _SLOW_WAYS else self.num_units
 
     def try_hooks(self, physical_tokens: int) -> float:
         """Speed of Opacus' hooks with physical batches of this size."""
@@ -94,7 +103,7 @@ class Bench:
             return None
         way = self.way("original")
         way.batch_size = batch_size
-        return time_steps({"it": way}, {"it": self.units()[: self.few_units]}, seed=self.seed)["it"]
+        return time_steps({"it": way}, {"it": self.units()[: max(self.few_units, batch_size)]}, seed=self.seed)["it"]
 
     def describe_workload(self) -> dict[str, Any]:
         """Of a step."""
@@ -116,15 +125,19 @@ def list_tasks(bench: Bench) -> dict[str, Task]:
     """Every piece of work by its name, part/piece, in the order in which it is done."""
     from training_memory import CASES as MEMORY_CASES
     from training_memory import measure_memory
+    from training_without_amx import has_amx, measure_without_amx
 
     quick, seed = bench.quick, bench.seed
     tasks: dict[str, Task] = {"workload/step": bench.describe_workload}
     if not quick:
         tasks |= {f"choice/opacus_{tokens}": partial(bench.try_hooks, tokens) for tokens in HOOKS_TOKENS}
         tasks |= {f"choice/original_{size}": partial(bench.try_original, size) for size in ORIGINAL_SIZES}
-    tasks |= {f"speed/{number}": partial(bench.run_round, number) for number in range(2 if quick else 6)}
+    tasks |= {f"speed/{number}": partial(bench.run_round, number) for number in range(2 if quick else 8)}
+    if not quick and has_amx():
+        settings: dict[str, Any] = {"real_file": bench.real_file, "best": bench.best, "seed": seed}
+        tasks |= {f"without_amx/{number}": partial(measure_without_amx, number, **settings) for number in range(2)}
     tasks["padding/default"] = lambda: _studies().measure_padding(bench.units(), seed=seed)
-    tasks["self_check/clothing"] = lambda: _studies().measure_self_check(bench.units(), num_repeats=1 if quick else 3, seed=seed)
+    tasks["self_check/clothing"] = lambda: _studies().measure_self_check(bench.units(), num_repeats=1 if quick else 2, seed=seed)
     steps, width = (2, 2) if quick else (8, 6)
     tasks["agreement/curves"] = lambda: _studies().compare_curves(bench.units(), num_steps=steps, units_a_step=width, seed=seed)
     cases = {name: MEMORY_CASES[name] for name in (("with_dp_few_units",) if quick else MEMORY_CASES)}
@@ -133,7 +146,7 @@ def list_tasks(bench: Bench) -> dict[str, Task]:
     if not quick:
         tasks["profile/lora"] = lambda: _studies().profile_step(bench.way("lora"), bench.units()[:12])
         for name, values in _studies().SCALES.items():
-            tasks |= {f"scale_{name}/{v}": lambda n=name, v=v: _studies().measure_scale(n, v, bench.units(), num_repeats=3, seed=seed) for v in values}
+            tasks |= {f"scale_{name}/{v}": lambda n=name, v=v: _studies().measure_scale(n, v, bench.units(), num_repeats=2, seed=seed) for v in values}
     return tasks
 
 
@@ -147,7 +160,7 @@ def _peer_tasks(bench: Bench) -> dict[str, Task]:
 
     def measure(name: str) -> dict[str, Any]:
         records = [unit[0] for unit in bench.units()[:256]]
-        return measure_peer(CASES[name], records, num_steps=2 if bench.quick else 5, seed=bench.seed)
+        return measure_peer(CASES[name], records, num_steps=2 if bench.quick else 3, seed=bench.seed)
 
     return {f"peers/{name}": partial(measure, name) for name in names}
 
@@ -173,19 +186,30 @@ def choose_best(bench: Bench, results: dict[str, Any]) -> None:
             bench.best[name] = max(speeds, key=lambda size: speeds[size])
 
 
+def print_rounds(bench: Bench, number: int) -> None:
+    """Two rounds as JSON: what `measure_without_amx` asks of its child."""
+    print(json.dumps([bench.run_round(2 * number + turn, [way for way in WAYS if way != "opacus_ghost"]) for turn in range(2)]))
+
+
 def main() -> None:
     """Measures, writes result file, plots and table, prints the ratios as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small part of it in under ten minutes, and no result file")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--real", type=Path, default=REAL_FILE)
-    add_arguments(parser, parts="choice, speed, padding, self_check, agreement, memory, peers, profile, scale_*")
+    parser.add_argument("--print-rounds", type=int, metavar="N", help=argparse.SUPPRESS)
+    parser.add_argument("--best", type=json.loads, default={}, help=argparse.SUPPRESS)
+    add_arguments(parser, parts="choice, speed, without_amx, padding, self_check, agreement, memory, peers, profile, scale_*")
     args = parser.parse_args()
     if not args.real.is_file():
         print(f"{args.real}: is missing; made-up records of the same lengths are used instead", file=sys.stderr)
     from training_tables import draw_figures, summarize, write_tables
 
     bench = Bench(seed=args.seed, real_file=args.real, quick=args.quick)
+    bench.best |= args.best
+    if args.print_rounds is not None:
+        print_rounds(bench, args.print_rounds)
+        return
     identity = {"code_sha256": hash_code(), "seed": args.seed, "has_real": args.real.is_file()}
     results = {} if args.quick else read_kept(PARTIAL_FILE, identity)
 

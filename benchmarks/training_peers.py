@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 _LIMIT_SECS = 560
 
 CASES: dict[str, dict[str, Any]] = {
-    **{f"dptrainer_hooks_{size}": {"peer": "dptrainer", "mode": "hooks", "batch_size": size} for size in (2, 8, 16)},
+    **{f"dptrainer_hooks_{size}": {"peer": "dptrainer", "mode": "hooks", "batch_size": size} for size in (2, 8)},
     "dptrainer_ghost_8": {"peer": "dptrainer", "mode": "ghost", "batch_size": 8},
     **{f"mostlyai_{size}": {"peer": "mostlyai", "mode": "hooks", "batch_size": size} for size in (2, 8)},
 }

@@ -29,11 +29,11 @@ CLOTHING_CONFIG = ROOT / "configs" / "clothing_small.yaml"
 CLOTHING_RESULT = ROOT / "benchmarks" / "results" / "clothing_small.json"
 
 SCALES: dict[str, tuple[int, ...]] = {
-    "tile_tokens": (256, 512, 1024, 2048),
-    "record_tokens": (64, 128, 256, 512),
-    "lora_rank": (2, 8, 32, 128),
-    "batch_units": (1, 4, 16, 64),
-    "top_layers": (1, 5, 10, 20, 30),
+    "tile_tokens": (256, 512, 1024),
+    "record_tokens": (64, 256, 512),
+    "lora_rank": (2, 8, 64),
+    "batch_units": (1, 8, 64),
+    "top_layers": (1, 10, 30),
 }
 _SCALE_TOKENS = 1024
 _SCALE_UNITS = 12

@@ -21,6 +21,14 @@ WAYS = {
     "opacus_ghost": "Opacus ghost clipping, all else equal",
     "original": "the original's recipe",
 }
+_PAIRS = {
+    "dp_over_no_dp": ("lora", "no_dp"),
+    "dp_over_opacus_hooks": ("lora", "opacus_hooks"),
+    "dp_over_opacus_ghost": ("lora", "opacus_ghost"),
+    "dp_over_original": ("lora", "original"),
+    "fraction_of_roofline": ("lora", "roofline"),
+    "no_dp_fraction_of_roofline": ("no_dp", "roofline"),
+}
 SCALE_NAMES = {
     "tile_tokens": "tokens a tile",
     "record_tokens": "tokens a record",
@@ -39,16 +47,9 @@ def spread(values: list[float]) -> dict[str, float]:
 def summarize(results: dict[str, Any], *, best: dict[str, int]) -> dict[str, Any]:
     """Medians, ratios and the six headline figures, from the tasks that are done; None where one is not."""
     rounds = [result for name, result in results.items() if name.startswith("speed/") and "error" not in result]
-    speeds = {way: spread([one[way] for one in rounds]) for way in WAYS if rounds}
-    pairs = {
-        "dp_over_no_dp": ("lora", "no_dp"),
-        "dp_over_opacus_hooks": ("lora", "opacus_hooks"),
-        "dp_over_opacus_ghost": ("lora", "opacus_ghost"),
-        "dp_over_original": ("lora", "original"),
-        "fraction_of_roofline": ("lora", "roofline"),
-        "no_dp_fraction_of_roofline": ("no_dp", "roofline"),
-    }
-    ratios = {name: spread([one[above] / one[below] for one in rounds]) for name, (above, below) in pairs.items() if rounds}
+    older = [one for name, result in results.items() if name.startswith("without_amx/") and "error" not in result for one in result]
+    speeds, ratios = _compare(rounds)
+    older_speeds, older_ratios = _compare(older)
     memory = {name.partition("/")[2]: case for name, case in results.items() if name.startswith("memory/") and "error" not in case}
     padding = results.get("padding/default", {})
     with_dp = [case["peak_rss_gb"] for case in memory.values() if case["arm"] == "with_dp"]
@@ -60,7 +61,23 @@ def summarize(results: dict[str, Any], *, best: dict[str, int]) -> dict[str, Any
     # The largest of all cases: more units, more data.
     headline["peak_rss_gb"] = round(max(with_dp), 3) if with_dp else None
     peers = {name.partition("/")[2]: case for name, case in results.items() if name.startswith("peers/")}
-    return {"tokens_per_sec": speeds, "ratios": headline, "ratios_spread": ratios, "batch_sizes": best, "memory": memory, "peers": peers}
+    return {
+        "tokens_per_sec": speeds,
+        "ratios": headline,
+        "ratios_spread": ratios,
+        "without_amx": {"tokens_per_sec": older_speeds, "ratios_spread": older_ratios},
+        "batch_sizes": best,
+        "memory": memory,
+        "peers": peers,
+    }
+
+
+def _compare(rounds: list[dict[str, float]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Speed of each way, and ratios within a round: medians and ranges; empty where there is no round."""
+    names = [way for way in WAYS if rounds and way in rounds[0]]
+    speeds = {way: spread([one[way] for one in rounds]) for way in names}
+    pairs = {ratio: pair for ratio, pair in _PAIRS.items() if set(pair) <= set(names)}
+    return speeds, {ratio: spread([one[above] / one[below] for one in rounds]) for ratio, (above, below) in pairs.items()}
 
 
 def _default_units() -> str:
@@ -74,6 +91,7 @@ def write_tables(whole: dict[str, Any]) -> None:
     tasks = {name: entry["result"] for name, entry in whole["tasks"].items()}
     for marker, lines in (
         ("speed", [*_speed_table(whole), "", "![Real tokens a second of every way](figures/training_speed.png)"]),
+        ("older", _older_table(whole["without_amx"])),
         ("scaling", [*_scaling_table(tasks), "", "![Speed over tile, record length, rank, units a step, adapted layers](figures/training_scaling.png)"]),
         ("memory", [*_memory_table(whole["memory"]), "", "![Peak memory of every case](figures/training_memory.png)"]),
         ("checks", [*_checks_table(tasks), "", "![Loss curves of the engines, and their distance from the oracle](figures/training_agreement.png)"]),
@@ -94,12 +112,7 @@ def _speed_table(whole: dict[str, Any]) -> list[str]:
         "| way | real tokens/s: median (min to max) | with DP (`lora`) is so many times as fast |",
         "| --- | --- | --- |",
     ]
-    names = {"dp_over_no_dp": "no_dp", "dp_over_opacus_hooks": "opacus_hooks", "dp_over_opacus_ghost": "opacus_ghost"}
-    by_way = {way: name for name, way in {**names, "dp_over_original": "original", "fraction_of_roofline": "roofline"}.items()}
-    for way, words in WAYS.items():
-        ratio = whole["ratios_spread"].get(by_way.get(way, ""))
-        times = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})" if ratio else ""
-        lines.append(f"| {words} | {_range(speeds[way])} | {times} |")
+    lines += _way_rows(whole)
     for name, case in whole["peers"].items():
         if "error" in case:
             lines.append(f"| {name} ({case.get('package', case['peer'])}) | did not run: `{_plain(case['error'])}` | |")
@@ -108,6 +121,29 @@ def _speed_table(whole: dict[str, Any]) -> list[str]:
             steps = case["steps"]
             lines.append(f"| {name} ({case['package']}) | {speed:.0f} ({min(steps):.0f} to {max(steps):.0f}) | {lora / speed:.2f} |")
     return lines
+
+
+def _way_rows(measured: dict[str, Any]) -> list[str]:
+    """A row for each way that was measured."""
+    above = {below: ratio for ratio, (way, below) in _PAIRS.items() if way == "lora"}
+    lines: list[str] = []
+    for way in (way for way in WAYS if way in measured["tokens_per_sec"]):
+        ratio = measured["ratios_spread"].get(above.get(way, ""))
+        times = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})" if ratio else ""
+        lines.append(f"| {WAYS[way]} | {_range(measured['tokens_per_sec'][way])} | {times} |")
+    return lines
+
+
+def _older_table(measured: dict[str, Any]) -> list[str]:
+    if not measured["tokens_per_sec"]:
+        return ["This processor has no AMX."]
+    return [
+        f"{measured['tokens_per_sec']['lora']['num']} rounds.",
+        "",
+        "| way | real tokens/s: median (min to max) | with DP (`lora`) is so many times as fast |",
+        "| --- | --- | --- |",
+        *_way_rows(measured),
+    ]
 
 
 def _scaling_table(tasks: dict[str, Any]) -> list[str]:
