@@ -36,7 +36,7 @@ ConfigAndOverrides = Annotated[
         show_default=False,
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder. The same folder again goes on where it was.")]
+Out = Annotated[str, typer.Option("--out", metavar="DIR", help="The run folder, or s3://BUCKET/FOLDER. The same folder again goes on where it was.")]
 
 
 def _load(arguments: list[str] | None) -> Any:
@@ -56,21 +56,25 @@ def _load(arguments: list[str] | None) -> Any:
     return config
 
 
-def _run_stages(arguments: list[str] | None, out: Path, names: tuple[str, ...] | None = None) -> None:
+def _run_stages(arguments: list[str] | None, out: str, names: tuple[str, ...] | None = None) -> None:
     import time
 
     from penname.pipeline import STAGE_NAMES, run_stages, summarize
     from penname.progress import format_secs
+    from penname.stores.run_folder import open_run_folder
 
     began = time.monotonic()
     config = _load(arguments)
-    has_run = run_stages(config, out, names or STAGE_NAMES)
+    folder = open_run_folder(out)
+    has_run = run_stages(config, folder.root, names or STAGE_NAMES, after_stage=folder.bring)
+    # What an earlier run could not bring, this one does.
+    folder.bring()
     took = format_secs(time.monotonic() - began)
     if not has_run:
         print(f"Nothing to do: {out} is up to date with this config ({took}).")
     else:
         print(f"Done in {took}: {out}")
-    for line in summarize(out) if names is None or names[-1] == STAGE_NAMES[-1] else []:
+    for line in summarize(folder.root) if names is None or names[-1] == STAGE_NAMES[-1] else []:
         print(line)
 
 
@@ -82,7 +86,7 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 @app.command()
-def run(arguments: ConfigAndOverrides = None, out: Out = Path("runs/demo")) -> None:
+def run(arguments: ConfigAndOverrides = None, out: Out = "runs/demo") -> None:
     """Run all stages: ingest, records, train, generate, evaluate, report.
 
     Example: penname run configs/clothing_small.yaml privacy.target_epsilon=4 --out runs/clothing
@@ -162,10 +166,13 @@ def evaluate(
         raise UsageError("--real FILE and at least one --synthetic NAME=FILE belong together")
     from penname.evaluate.evaluate import evaluate_files
     from penname.evaluate.files import parse_synthetic_options
+    from penname.stores.store import is_remote
 
+    if is_remote(out):
+        raise UsageError(f"--out {out}: what --real and --synthetic compare is written to a folder on this machine")
     sets = parse_synthetic_options(synthetic)
-    evaluate_files(real=real, heldout=heldout, synthetic=sets, out=out, config=_load(arguments).evaluate)
-    print(f"PRIVATE     {out / 'metrics.json'}")
+    evaluate_files(real=real, heldout=heldout, synthetic=sets, out=Path(out), config=_load(arguments).evaluate)
+    print(f"PRIVATE     {Path(out) / 'metrics.json'}")
 
 
 @app.command()
@@ -194,6 +201,28 @@ def sample_data(
 
     write_sample_data(folder, num_reviews=reviews, seed=seed)
     for path in sorted(folder.iterdir()):
+        print(path)
+
+
+@app.command()
+def fetch(
+    data_set: Annotated[str, typer.Argument(metavar="DATA_SET", help="amazon-reviews-2023", show_default=False)],
+    category: Annotated[str, typer.Argument(metavar="CATEGORY", help="One of its 33 categories, such as All_Beauty.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go. The same folder again goes on where it was.")],
+    base_url: Annotated[str | None, typer.Option("--base-url", metavar="URL", help="Another place of the same layout.")] = None,
+    mirror: Annotated[bool, typer.Option("--mirror", help="From the Hugging Face hub; its files are not compressed.")] = False,
+    checksums: Annotated[Path | None, typer.Option("--checksums", metavar="FILE", help="Lines of sha256sum that the files must match.")] = None,
+) -> None:
+    """Fetch the reviews and the product metadata of a category; both are checked to their last byte.
+
+    Example: penname fetch amazon-reviews-2023 All_Beauty --out data/amazon
+    """
+    from penname.ingest.fetch import fetch_category
+
+    paths, has_fetched = fetch_category(data_set, category, out, base_url=base_url, mirror=mirror, checksums=checksums)
+    if not has_fetched:
+        print(f"Nothing to do: {out} has both files, and they are what {out / 'SHA256SUMS'} says.")
+    for path in paths:
         print(path)
 
 

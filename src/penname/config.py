@@ -29,9 +29,10 @@ class DataConfig(_Section):
     format: Literal["sample", "amazon_reviews_2023", "table"] = "sample"
     """`sample`: the embedded fictional marketplace; `amazon_reviews_2023`: its JSONL layout; `table`: CSV, TSV, JSONL or Parquet by `columns`."""
     reviews: str | None = None
-    """File of reviews (`.gz` is read as it is). A relative path counts from the config file's folder. Not used by `sample`."""
+    """File of reviews, folder of such files, or pattern (`*.jsonl.zst`); `.gz` and `.zst` are read as they are. A relative path counts from the config
+    file's folder. Not used by `sample`."""
     catalogue: str | None = None
-    """File of product metadata, public. Needed by `amazon_reviews_2023`; for `table` a file of the same kind, or none."""
+    """File, folder or pattern of product metadata, public. Needed by `amazon_reviews_2023`; for `table` a file of the same kind, or none."""
     columns: dict[str, str] = Field(default_factory=dict)
     """For `table`: our field -> their column. rating, text, title and category are needed; user_id, product_id and product_title are not."""
     catalogue_columns: dict[str, str] = Field(default_factory=dict)
@@ -431,8 +432,9 @@ def _resolve_paths(config: Config, base: Path, overrides: list[str]) -> Config:
     given_here = {override.partition("=")[0] for override in overrides}
 
     def resolve(section: str, key: str, value: str | None) -> str | None:
-        if value is None:
-            return None
+        # The address of a store stays as it is.
+        if value is None or "://" in value:
+            return value
         start = Path.cwd() if f"{section}.{key}" in given_here else base
         return str((start / Path(value).expanduser()).resolve())
 

@@ -25,3 +25,7 @@ class ModelError(PennameError):
 
 class RunDirError(PennameError):
     """The run folder cannot be used as asked: another run, another process, a damaged file. Exit code 1."""
+
+
+class StoreError(PennameError):
+    """A place for files (S3, the hub, a web server) does not give or take what it should. Exit code 1."""

@@ -92,13 +92,14 @@ STAGES = (
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
-def run_stages(config: Config, root: Path, names: Sequence[str] = STAGE_NAMES) -> bool:
+def run_stages(config: Config, root: Path, names: Sequence[str] = STAGE_NAMES, *, after_stage: Callable[[], None] | None = None) -> bool:
     """Runs the named stages in the folder `root`, each only where something changed.
 
     Args:
       config: Of the whole run.
       root: The run folder; made when there is none.
       names: Stages, in order.
+      after_stage: Called after each stage that ran, when its files and the manifest are written.
     Returns:
       Whether anything ran.
     Raises:
@@ -119,6 +120,8 @@ def run_stages(config: Config, root: Path, names: Sequence[str] = STAGE_NAMES) -
                 continue
             _run_stage(stage, manifest, config, run_dir)
             has_run = True
+            if after_stage is not None:
+                after_stage()
             if stage.name == names[-1]:
                 break
         return has_run
@@ -191,6 +194,7 @@ def _stage_key(stage: Stage, manifest: dict[str, Any], config: Config) -> str:
     values = {section: _section(config, section) for section in stage.sections}
     inputs = {name: _known_hash(name, manifest) for name in stage.inputs}
     if stage.name == "ingest":
+        # A file in a store is known by its address: once it is ingested, no run needs the store again.
         inputs = {path: _external_signature(Path(path)) for path in (config.data.reviews, config.data.catalogue) if path}
     return hash_value({"sections": values, "inputs": inputs, "arms": config.train.arms})
 

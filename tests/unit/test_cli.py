@@ -10,7 +10,7 @@ from penname import __version__, cli
 from penname.errors import DataError, ModelError, RunDirError, UsageError
 from penname.privacy.errors import BudgetExceededError
 
-COMMANDS = ("run", "plan", "ingest", "records", "train", "generate", "evaluate", "report", "verify", "sample-data")
+COMMANDS = ("run", "plan", "ingest", "records", "train", "generate", "evaluate", "report", "verify", "sample-data", "fetch")
 
 
 def call(*arguments, code="from penname.cli import main; main()"):

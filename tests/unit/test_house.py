@@ -19,7 +19,7 @@ SRC = ROOT / "src"
 FLOORS = {
     **dict.fromkeys(("privacy", "distributed", "errors", "progress"), 1),
     **dict.fromkeys(("config", "schemas"), 2),
-    **dict.fromkeys(("model", "run_dir", "template", "run_privacy"), 3),
+    **dict.fromkeys(("model", "run_dir", "template", "run_privacy", "stores"), 3),
     **dict.fromkeys(("ingest", "records", "train", "generate", "evaluate", "report", "web"), 4),
     **dict.fromkeys(("pipeline", "plan"), 5),
     **dict.fromkeys(("cli", "__main__"), 6),

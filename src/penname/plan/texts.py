@@ -27,6 +27,7 @@ from penname.privacy.unit import group_by_unit
 from penname.records.records import run_records
 from penname.run_dir import RunDir, read_json, read_rows
 from penname.schemas import RATINGS
+from penname.stores.inputs import local_copy
 from penname.template import RecordTemplate
 
 _MAX_ROWS_READ = 50_000
@@ -178,7 +179,7 @@ def _read_text(values: dict[str, Any]) -> tuple[str, str] | None:
 
 def _open_reviews(config: Config) -> Table:
     data, column = config.data, config.privacy.unit_column
-    path = Path(data.reviews or "")
+    path = local_copy(data.reviews or "")
     if data.format == "amazon_reviews_2023":
         table = open_reviews(path, encoding=data.encoding, unit_column=column)
     else:
@@ -193,7 +194,7 @@ def _read_public(config: Config, tokenizer: Any) -> tuple[RecordTemplate, list[t
     has_products = data.catalogue is not None or ("product_title" in data.columns and data.products_are_public)
     template = RecordTemplate.from_config(config.records, has_products=has_products)
     if data.catalogue is not None:
-        pairs = list(islice(_read_products(config, Path(data.catalogue)), _MAX_PRODUCTS))
+        pairs = list(islice(_read_products(config, local_copy(data.catalogue)), _MAX_PRODUCTS))
     else:
         # Titles that stand in the reviews are not read for this, public or not: one of usual length stands for them.
         pairs = [(category, "Canvas tote bag with two pockets, black") for category in data.categories or []]
