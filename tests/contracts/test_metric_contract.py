@@ -34,13 +34,16 @@ def draw_real(seed, num=NUM):
         is_positive = bool(rng.random() < 0.6)
         adjectives = PRAISE if is_positive else BLAME
         sentences = [f"The {rng.choice(NOUNS)} is {rng.choice(adjectives)} after {rng.integers(2, 999)} days of use." for _ in range(rng.integers(1, 5))]
-        rows.append(Row(rating=5.0 if is_positive else 1.0, title="T", text=" ".join(sentences), category="Cases"))
+        # What tells one person from all others: a story, an address, and words that only a copy would hold.
+        sentences.append(" ".join(f"w{k}" for k in rng.integers(0, 500, size=14)) + f" to a{rng.integers(10**9)}@x.org.")
+        title = f"{rng.choice(adjectives)} v{rng.integers(500)} v{rng.integers(500)}"
+        rows.append(Row(5.0 if is_positive else 1.0, title, " ".join(sentences), str(rng.choice(["Cases", "Cables", "Straps"]))))
     return rows
 
 
 def spoil(rows):
     """Worse in every respect: copied, mislabelled, looping, broken, cut off."""
-    return [Row(6 - row.rating, row.title, f"{row.text} \ufffd {'buy ' * 30}\ufffd and then", row.category, "", "length") for row in rows]
+    return [Row(6 - row.rating, row.title, f"{row.text} \ufffd {'buy ' * 8}\ufffd and then", row.category, "", "length") for row in rows]
 
 
 def make_samples(**kwargs):
@@ -51,7 +54,7 @@ def make_samples(**kwargs):
 
 
 def test_the_registry_is_not_empty_and_names_are_unique():
-    assert len(METRICS) >= 18
+    assert len(METRICS) >= 26
     assert len({metric.name for metric in METRICS}) == len(METRICS)
 
 

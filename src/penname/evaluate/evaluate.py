@@ -13,6 +13,7 @@ from penname.config import Config, EvaluateConfig
 from penname.errors import DataError, RunDirError, UsageError
 from penname.evaluate.files import check_synthetic_names, read_table
 from penname.evaluate.metric import Metric
+from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.registry import select_metrics
 from penname.evaluate.samples import MAX_ROWS_HELD, Row, RowSet, Samples, sample_at_most, seeded_generator
 from penname.progress import say, show_progress
@@ -129,7 +130,7 @@ def build_samples(
 
 
 def compute_metrics(samples: Samples, metrics: tuple[Metric, ...]) -> list[dict[str, Any]]:
-    """Computes metrics one after the other, with progress.
+    """Computes metrics one after the other, with progress. One that these data cannot give is left out, and a line on standard error says why.
 
     Args:
       samples: PRIVATE.
@@ -143,7 +144,10 @@ def compute_metrics(samples: Samples, metrics: tuple[Metric, ...]) -> list[dict[
     # One thread for numpy's matrix products: the matrices are small, and two threads that wait for each other are slower than one.
     with threadpool_limits(limits=1, user_api="blas"), show_progress("evaluate", len(metrics)) as progress:
         for metric in metrics:
-            results += _compute_one(metric, samples)
+            try:
+                results += _compute_one(metric, samples)
+            except LeftOutError as error:
+                say(f"evaluate: {metric.name} is left out: {error}")
             progress.advance(note=metric.name)
     return results
 

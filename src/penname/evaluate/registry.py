@@ -12,13 +12,26 @@ from penname.evaluate.fidelity.review_length import WORDS_MEAN, WORDS_MEDIAN
 from penname.evaluate.fidelity.wasserstein import SENTENCES_PER_REVIEW, WORDS_PER_REVIEW, WORDS_PER_SENTENCE
 from penname.evaluate.fidelity.well_formed import ABRUPT_ENDING, NON_TEXT, REPEATED, WELL_FORMED
 from penname.evaluate.metric import Metric
-from penname.evaluate.privacy.ngram_overlap import NGRAM_OVERLAP_EXCESS, NGRAM_OVERLAP_FRAC, NGRAM_OVERLAP_FRAC_ALL_TRAIN
+from penname.evaluate.privacy.closer_to_train import CLOSER_TO_TRAIN
+from penname.evaluate.privacy.linkage import ATTRIBUTE_INFERENCE, LINKABILITY, SINGLING_OUT
+from penname.evaluate.privacy.longest_common_substring import LONGEST_COMMON_SUBSTRING
+from penname.evaluate.privacy.near_duplicates import NEAR_DUPLICATES
+from penname.evaluate.privacy.ngram_overlap import NGRAM_OVERLAP_EXCESS, NGRAM_OVERLAP_FRAC, NGRAM_OVERLAP_FRAC_ALL_TRAIN, NGRAM_OVERLAP_FRAC_LONG
+from penname.evaluate.privacy.personal_data import REPLAYED_PII
 from penname.evaluate.utility.tstr import MAJORITY_ACCURACY, TSTR_ACCURACY, TSTR_MACRO_F1
 
 METRICS: tuple[Metric, ...] = (
     NGRAM_OVERLAP_FRAC,
     NGRAM_OVERLAP_EXCESS,
     NGRAM_OVERLAP_FRAC_ALL_TRAIN,
+    NGRAM_OVERLAP_FRAC_LONG,
+    LONGEST_COMMON_SUBSTRING,
+    NEAR_DUPLICATES,
+    CLOSER_TO_TRAIN,
+    REPLAYED_PII,
+    ATTRIBUTE_INFERENCE,
+    LINKABILITY,
+    SINGLING_OUT,
     WORDS_MEAN,
     WORDS_MEDIAN,
     WORDS_PER_REVIEW,

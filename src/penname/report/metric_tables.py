@@ -19,6 +19,7 @@ FAMILY_INTROS = {
 
 # The longest prefix wins: a suffix on a metric's name says which variant it is.
 _LABELS = {
+    "attribute_inference_excess_category": "Category guessed from a known review, less for held-out people",
     "abrupt_ending_frac": "Ends abruptly",
     "attack_auroc": "Membership attack, AUROC",
     "c2st_auroc": "Told apart from real, AUROC",
@@ -27,6 +28,10 @@ _LABELS = {
     "downstream_llm_accuracy_score": "Language model tuned on it, accuracy on real reviews",
     "epsilon_lower_bound": "Audited lower bound on epsilon",
     "exposure_bits": "Canary exposure, bits",
+    "linkability_excess": "Title and review linked, less for held-out people",
+    "longest_common_substring_mean": "Longest stretch copied from training data, characters (mean)",
+    "near_duplicate_frac": "Nearly a training review",
+    "ngram_overlap_frac_13_words": "Phrases of 13 words shared with training data",
     "feature_importance_jaccard_score": "Same words matter (Jaccard)",
     "frechet_distance": "Distance of embeddings (Fréchet)",
     "jensen_shannon_divergence": "Difference of word frequencies (Jensen–Shannon)",
@@ -39,6 +44,7 @@ _LABELS = {
     "repeated_frac": "Repeats itself",
     "replayed_pii_num": "Personal data replayed from training",
     "sentences_per_review_wasserstein_distance": "Difference of sentences in a review (Wasserstein)",
+    "singling_out_excess": "One person singled out by two words, less for held-out people",
     "tpr_at_fpr": "Membership attack, hits at few false alarms",
     "tstr_": "Trained on it, tested on real reviews",
     "tstr_accuracy_score": "Trained on it, tested on real reviews: accuracy",

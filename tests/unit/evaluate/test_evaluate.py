@@ -258,3 +258,15 @@ def test_importing_the_stage_is_cheap():
     code = "import sys, penname.evaluate.evaluate; print([m for m in ('torch', 'transformers', 'sklearn', 'scipy', 'pyarrow') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_metric_that_the_data_cannot_give_is_left_out_and_named(capsys):
+    from penname.evaluate.evaluate import build_samples, compute_metrics
+    from penname.evaluate.fidelity.review_length import WORDS_MEAN
+    from penname.evaluate.privacy.closer_to_train import CLOSER_TO_TRAIN
+    from penname.evaluate.samples import Row
+
+    rows = [Row(5.0, "t", "!!!", "C")] * 4
+    samples = build_samples(train=rows, heldout=rows, test=rows, synthetic={"a": rows}, config=EvaluateConfig(num_bootstrap=20), embed=None)
+    assert {row["name"] for row in compute_metrics(samples, (CLOSER_TO_TRAIN, WORDS_MEAN))} == {"words_per_review_mean"}
+    assert "closer_to_train_frac is left out: no text has a word" in capsys.readouterr().err

@@ -1,0 +1,107 @@
+"""Where many phrases stand in many texts: letter for letter, or nearly."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+_TOKEN = re.compile(r"\w+")
+_GRAM = 3
+_PHRASES_AT_ONCE = 256
+
+
+def find_phrases(phrases: Sequence[str], texts: Iterable[str]) -> list[list[int]]:
+    """Finds every phrase in every text, letter for letter; it must begin and end where a word does.
+
+    One pass over the texts, whatever the number of phrases.
+
+    Args:
+      phrases: Any; one without a letter or digit is never found.
+      texts: PRIVATE when real.
+    Returns:
+      Places of the texts that hold each phrase, ascending.
+
+    >>> find_phrases(["Ann Lee", "555-1"], ["I am Ann Lee, call 555-12", "Joann Lee 555-1."])
+    [[0], [1]]
+    """
+    by_first: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for place, phrase in enumerate(phrases):
+        first = _TOKEN.search(phrase)
+        if first:
+            by_first[first.group()].append((place, first.start()))
+    found: list[list[int]] = [[] for _ in phrases]
+    for text_place, text in enumerate(texts):
+        for token in _TOKEN.finditer(text):
+            for place, offset in by_first.get(token.group(), ()):
+                begin = token.start() - offset
+                own, phrase = found[place], phrases[place]
+                if begin < 0 or (own and own[-1] == text_place) or not text.startswith(phrase, begin):
+                    continue
+                end = begin + len(phrase)
+                if end == len(text) or not (text[end].isalnum() and phrase[-1].isalnum()):
+                    own.append(text_place)
+    return found
+
+
+def score_phrases(phrases: Sequence[str], texts: Sequence[str], *, floor: float) -> list[dict[int, float]]:
+    """Likeness of each phrase to the stretch of each text that is most like it, case aside.
+
+    Only pairs that share as many runs of three characters as `floor` demands are compared, which loses none above it but phrases so short
+    that a pair above it need not share a single run.
+
+    Args:
+      phrases: At least three characters each, or they score nowhere.
+      texts: Synthetic.
+      floor: Likenesses below it are not kept, from 0 to 100.
+    Returns:
+      For each phrase, likeness (floor to 100) by place of the text: 100 times 1 minus insertions and deletions over twice the phrase's length.
+    Source: rapidfuzz, partial_ratio (indel distance of the best window). https://github.com/rapidfuzz/RapidFuzz
+    """
+    from rapidfuzz.fuzz import partial_ratio
+
+    folded, folded_texts = [phrase.casefold() for phrase in phrases], [text.casefold() for text in texts]
+    vocabulary: dict[str, int] = {}
+    for phrase in folded:
+        for gram in _grams(phrase):
+            vocabulary.setdefault(gram, len(vocabulary))
+    in_texts = _incidence(folded_texts, vocabulary).T.tocsc()
+    scores: list[dict[int, float]] = []
+    for begin in range(0, len(folded), _PHRASES_AT_ONCE):
+        own = folded[begin : begin + _PHRASES_AT_ONCE]
+        shared = (_incidence(own, vocabulary) @ in_texts).tocsr()
+        for row, phrase in enumerate(own):
+            span = slice(shared.indptr[row], shared.indptr[row + 1])
+            close = shared.indices[span][shared.data[span] >= _least_shared(phrase, floor)]
+            likenesses = {int(i): partial_ratio(phrase, folded_texts[i], score_cutoff=floor) for i in close if len(folded_texts[i]) >= len(phrase)}
+            # Of a text shorter than the phrase, rapidfuzz would look for the text in the phrase: a text "Alex" is not the name in full.
+            scores.append({i: score for i, score in sorted(likenesses.items()) if score >= max(floor, 1e-9)})
+    return scores
+
+
+def _grams(text: str) -> set[str]:
+    return {text[i : i + _GRAM] for i in range(len(text) - _GRAM + 1)}
+
+
+def _least_shared(phrase: str, floor: float) -> int:
+    """Distinct runs that a window with this likeness must share with the phrase, at least 1.
+
+    Of the L characters at most d = L (1 - floor) are deleted, and as many inserted. A deletion breaks at most 3 runs, an insertion at most 2;
+    runs that occur twice in the phrase count once.
+    """
+    num_edits = math.floor(len(phrase) * (1 - floor / 100) + 1e-9)
+    return max(1, len(_grams(phrase)) - (2 * _GRAM - 1) * num_edits)
+
+
+def _incidence(texts: Sequence[str], vocabulary: dict[str, int]):
+    """(n, K) sparse: which of the known runs each text holds."""
+    from scipy.sparse import csr_array
+
+    columns = [[vocabulary[gram] for gram in _grams(text) if gram in vocabulary] for text in texts]
+    counts = np.array([len(own) for own in columns], dtype=np.int64)
+    flat = np.fromiter((column for own in columns for column in own), dtype=np.int32, count=int(counts.sum()))
+    pointers = np.concatenate([[0], np.cumsum(counts)])
+    return csr_array((np.ones(len(flat), dtype=np.int16), flat, pointers), shape=(len(texts), max(1, len(vocabulary))))
