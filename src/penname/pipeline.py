@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from penname.config import Config
-from penname.errors import RunDirError, UsageError
+from penname.errors import DataError, RunDirError, UsageError
+from penname.ingest.input_files import find_files
 from penname.progress import format_secs, say
 from penname.run_dir import ARTEFACTS, RunDir, hash_path, hash_value, read_json
 from penname.schemas import ARMS
@@ -214,8 +215,12 @@ def _known_hash(name: str, manifest: dict[str, Any]) -> str | None:
 
 
 def _external_signature(path: Path) -> list[Any]:
-    # ingest itself says what is wrong with a file that is not there.
-    return [str(path), *_stat(path)] if path.is_file() else [str(path)]
+    # ingest itself says what is wrong with a file that is not there, or with a folder of several formats.
+    try:
+        files = [file.path for file in find_files(path, option="")]
+    except DataError:
+        files = []
+    return [str(path), *([file.as_posix(), *_stat(file)] for file in files if file.is_file())]
 
 
 def _check_same_run(manifest: dict[str, Any], config: Config, root: Path) -> None:

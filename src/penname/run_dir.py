@@ -36,7 +36,7 @@ class Artefact:
 
 ARTEFACTS: dict[str, Artefact] = {
     "sample_data": Artefact("0_ingest/sample_data", "PRIVATE"),
-    "reviews": Artefact("0_ingest/reviews.parquet", "PRIVATE"),
+    "reviews": Artefact("0_ingest/reviews", "PRIVATE", 2),
     "catalogue": Artefact("0_ingest/catalogue.parquet", "RELEASABLE"),
     "rejects": Artefact("0_ingest/rejects.jsonl", "PRIVATE"),
     "ingest_counts": Artefact("0_ingest/counts.json", "PRIVATE"),

@@ -223,9 +223,9 @@ _UNITS = [
     Mutant(
         "5",
         "copies are dropped across users",
-        "ingest.duplicates:DuplicateFilter.is_duplicate",
-        "review.content()",
-        'f"{review.title}|{review.text}"',
+        "ingest.duplicates:drop_copies",
+        "subset=CONTENT",
+        'subset=("title", "text")',
         "neighbours",
         "test",
         "without one user, rows of others change",

@@ -119,7 +119,7 @@ def kill(penname, config: Path, root: Path, *, when, secs: float) -> bool:
 
 # Moments of a run: what is there when the process is killed.
 MOMENTS = (
-    "run.json", "0_ingest/reviews.parquet", "1_records/train.jsonl", "ledger.jsonl", "2_train/unit_count.json", CHECKPOINT, "2_train/with_dp/adapter",
+    "run.json", "0_ingest/reviews", "1_records/train.jsonl", "ledger.jsonl", "2_train/unit_count.json", CHECKPOINT, "2_train/with_dp/adapter",
     "2_train/no_dp/metrics.jsonl", "3_generate/conditioning.json", "3_generate/generated_sequences_with_dp.jsonl",
 )  # fmt: skip
 

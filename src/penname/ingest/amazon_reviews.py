@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from penname.errors import UsageError
-from penname.ingest.tabular import Table
+from penname.ingest.table import Table
 from penname.ingest.unit_source import name_unit_column
 
 REVIEW_COLUMNS = {"rating": "rating", "title": "title", "text": "text", "user_id": "user_id", "product_id": "parent_asin"}

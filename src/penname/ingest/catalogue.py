@@ -2,64 +2,115 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from penname.errors import DataError
-from penname.ingest.cleaning import clean_id, clean_title, read_string
-from penname.ingest.rejects import Reject, Tally
-from penname.ingest.tabular import Row
-from penname.schemas import Product
+from penname.ingest.clean_columns import clean_ids, clean_titles, read_strings
+from penname.ingest.cleaning import clean_title
+from penname.ingest.raw_batch import MISSING, Chunk
+from penname.ingest.rejects import Reject, place_rejects
 
 
-def read_catalogue(rows: Iterable[Row | Reject], tally: Tally, *, read_category: Callable[[Any], str | None]) -> dict[str, Product]:
-    """Reads all products into memory.
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All products, to look up many at once. Public."""
 
-    Args:
-      rows: With product_id, title and category; public.
-      tally: Counts what is rejected: rows that cannot be read, products without an id, products named twice (the first counts).
-      read_category: Turns the raw category into text; None where its type is wrong.
-    Returns:
-      product_id -> product; title or category are empty where the catalogue has none, so that a join can say what is missing.
-    Raises:
-      DataError: too many rows cannot be read, or there are none.
-    """
-    products: dict[str, Product] = {}
-    for row in rows:
-        if isinstance(row, Reject):
-            tally.reject(row, was_counted=False)
-            continue
-        tally.count_row()
-        product = _build_product(row, read_category)
-        if isinstance(product, Product) and product.product_id in products:
-            product = Reject(row.line, "duplicate_product")
-        if isinstance(product, Reject):
-            tally.reject(product, was_counted=True)
-        else:
-            products[product.product_id] = product
-    tally.check_malformed()
-    tally.check_not_empty(num_kept=len(products), rows="products")
-    return products
+    rows: dict[str, int]
+    """product_id -> its row in `table`."""
+    table: Any
+    """Polars frame: product_id, title, category; title or category are empty where the catalogue has none, so that a join can say what is missing."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def look_up(self, product_ids: Any) -> tuple[Any, Any]:
+        """Titles and categories of these products, as Polars Series; null where the catalogue has no such product."""
+        import polars as pl
+
+        rows = pl.Series([self.rows.get(product_id) for product_id in product_ids], dtype=pl.UInt32)
+        return self.table["title"].gather(rows), self.table["category"].gather(rows)
+
+    def complete(self) -> Any:
+        """The products that have a title and a category, as a frame."""
+        import polars as pl
+
+        return self.table.filter((pl.col("title") != "") & (pl.col("category") != ""))
 
 
-def _build_product(row: Row, read_category: Callable[[Any], str | None]) -> Product | Reject:
-    if "product_id" not in row.values:
-        return Reject(row.line, "missing_field", "product_id")
-    product_id = read_string(row.values["product_id"], numbers=True)
-    title = read_string(row.values.get("title"), numbers=True)
-    category = read_category(row.values.get("category"))
-    for field, value in (("product_id", product_id), ("title", title), ("category", category)):
-        if value is None:
-            return Reject(row.line, "wrong_type", field)
-    product_id = clean_id(product_id or "")
-    if not product_id:
-        return Reject(row.line, "no_product_id")
-    # Few categories, many products: one string each.
-    return Product(product_id, clean_title(title or ""), sys.intern(clean_title(category or "")))
+class CatalogueReader:
+    """Takes products chunk by chunk and keeps the first of each id."""
+
+    def __init__(self, *, read_category: Callable[[Any], str | None]) -> None:
+        """read_category: Turns the raw category into text; None where its type is wrong."""
+        self._read_category = read_category
+        self._rows: dict[str, int] = {}
+        self._tables: list[Any] = []
+        self._clean_categories: dict[str, str] = {}
+
+    def add(self, chunk: Chunk) -> tuple[list[tuple[Reject, int]], int]:
+        """Adds some products.
+
+        Args:
+          chunk: With product_id, title and category; public.
+        Returns:
+          What Tally.add takes: rows that cannot be read, products without an id, products named twice (the first counts).
+        """
+        import polars as pl
+
+        raw = chunk.parse()
+        values, dropped = self._read_values(raw.lines, raw.columns)
+        kept: list[int] = []
+        for i, product_id in enumerate(clean_ids(values["product_id"])):
+            if i in dropped:
+                continue
+            if not product_id or product_id in self._rows:
+                dropped[i] = Reject(raw.lines[i], "duplicate_product" if product_id else "no_product_id")
+            else:
+                self._rows[product_id] = len(self._rows)
+                kept.append(i)
+        columns = {
+            "product_id": clean_ids(values["product_id"]),
+            "title": clean_titles(values["title"]),
+            "category": pl.Series([self._clean_category(category) for category in values["category"]], dtype=pl.String),
+        }
+        self._tables.append(pl.DataFrame(columns)[kept])
+        return place_rejects(len(raw.lines), raw.rejects, list(dropped.items()))
+
+    def finish(self) -> Catalogue:
+        """All that was added."""
+        import polars as pl
+
+        empty = pl.DataFrame(schema=dict.fromkeys(("product_id", "title", "category"), pl.String))
+        return Catalogue(self._rows, pl.concat([empty, *self._tables], rechunk=True))
+
+    def _read_values(self, lines: list[int], columns: dict[str, list[Any]]) -> tuple[dict[str, list[str]], dict[int, Reject]]:
+        """The values as text, and the rows that cannot be read so."""
+        dropped: dict[int, Reject] = {}
+        values: dict[str, list[str]] = {}
+        for i, value in enumerate(columns["product_id"]):
+            if value is MISSING:
+                dropped[i] = Reject(lines[i], "missing_field", "product_id")
+        for field, column in columns.items():
+            if field == "category":
+                texts = [self._read_category(None if value is MISSING else value) for value in column]
+            else:
+                texts = read_strings(column, numbers=True)
+            for i, text in enumerate(texts):
+                if text is None:
+                    dropped.setdefault(i, Reject(lines[i], "wrong_type", field))
+            values[field] = [text or "" for text in texts]
+        return values, dropped
+
+    def _clean_category(self, category: str) -> str:
+        # Few categories, many products.
+        if category not in self._clean_categories:
+            self._clean_categories[category] = clean_title(category)
+        return self._clean_categories[category]
 
 
-def build_domain(configured: list[str] | None, products: Iterable[Product]) -> dict[str, str]:
+def build_domain(configured: list[str] | None, products: Catalogue | None) -> dict[str, str]:
     """The public domain of `category`.
 
     Args:
@@ -70,19 +121,20 @@ def build_domain(configured: list[str] | None, products: Iterable[Product]) -> d
     Raises:
       DataError: neither names a category.
 
-    >>> build_domain(["Cases &amp; Covers"], [])
+    >>> build_domain(["Cases &amp; Covers"], None)
     {'Cases & Covers': 'Cases &amp; Covers'}
     """
     if configured is not None:
         return {clean_title(category): category for category in configured}
-    domain = sorted({product.category for product in products if product.title and product.category})
+    domain = sorted(products.complete()["category"].unique()) if products is not None else []
     if not domain:
         raise DataError("data.catalogue: no product has both a title and a category; check the file and its mapping")
     return {category: category for category in domain}
 
 
-def public_products(products: Iterable[Product], domain: dict[str, str]) -> Iterator[Product]:
-    """The products that may condition generation: complete, with a category of the domain, spelled as the domain spells it."""
-    for product in products:
-        if product.title and product.category in domain:
-            yield Product(product.product_id, product.title, domain[product.category])
+def public_products(products: Catalogue, domain: dict[str, str]) -> Any:
+    """The products that may condition generation, as a frame: complete, with a category of the domain, spelled as the domain spells it."""
+    import polars as pl
+
+    complete = products.complete().filter(pl.col("category").is_in(list(domain)))
+    return complete.with_columns(pl.col("category").replace_strict(domain, return_dtype=pl.String))

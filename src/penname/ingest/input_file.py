@@ -8,9 +8,10 @@ import io
 import stat
 import zlib
 from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from penname.errors import DataError, UsageError
 
@@ -19,7 +20,10 @@ MAX_LINE_BYTES = 16 * 2**20
 
 _PROBE_BYTES = 4096
 _PROGRESS_LINES = 256
-_COMPRESSED = {b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_BLOCK_BYTES = 4 * 2**20
+_COMPRESSED = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_READ = {".gz": ("gzip", b"\x1f\x8b"), ".zst": ("zstd", b"\x28\xb5\x2f\xfd")}
+"""Ending of a name -> the compression that we read, and how its files begin."""
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
 _WIDE_MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -63,7 +67,7 @@ def check_file(path: Path) -> bytes:
 
 
 def check_text_file(path: Path, *, encoding: str) -> None:
-    """Sees to it that a file is text, or gzip of it where its name ends in .gz.
+    """Sees to it that a file is text, or gzip or zstd of it where its name ends in .gz or .zst.
 
     Raises:
       DataError: it is something else than its name says, compressed otherwise, or in another encoding.
@@ -71,24 +75,27 @@ def check_text_file(path: Path, *, encoding: str) -> None:
     """
     codec = find_codec(encoding)
     start = check_file(path)
-    is_gzip, says_gzip = start.startswith(b"\x1f\x8b"), path.suffix.lower() == ".gz"
-    if says_gzip and not is_gzip:
-        raise DataError(f"{path}: is named .gz but is not gzip; rename it to {path.stem} if it is plain, or fetch it again")
-    if is_gzip and not says_gzip:
-        raise DataError(f"{path}: is compressed with gzip; rename it to {path.name}.gz")
+    suffix = path.suffix.lower()
+    found = next((ending for ending, (_, magic) in _READ.items() if start.startswith(magic)), "")
+    if suffix in _READ and suffix != found:
+        name = _READ[suffix][0]
+        raise DataError(f"{path}: is named {suffix} but is not {name}; rename it to {path.stem} if it is plain, or fetch it again")
+    if found and suffix != found:
+        raise DataError(f"{path}: is compressed with {_READ[found][0]}; rename it to {path.name}{found}")
     if start.startswith(b"PAR1"):
         raise DataError(f"{path}: is a Parquet file, not text; rename it to end in .parquet and use data.format: table")
     for magic, name in _COMPRESSED.items():
         if start.startswith(magic):
-            raise DataError(f"{path}: is compressed with {name}; unpack it, or compress it with gzip")
-    if is_gzip:
-        start = _gzip_start(path)
+            raise DataError(f"{path}: is compressed with {name}; unpack it, or compress it with gzip or zstd")
+    if found:
+        with _open_text(path) as text, _explain_damage(path, lambda: 1):
+            start = text.stream.read(_PROBE_BYTES)
         if not start:
             raise DataError(f"{path}: is empty inside; name a file with rows in it")
     marked = next((name for mark, name in _WIDE_MARKS if start.startswith(mark)), None)
     if marked is not None and not codec.startswith(marked):
         raise DataError(f"{path}:1: is {marked.upper()} text; set data.encoding: {marked}")
-    if not _is_wide(codec) and start.count(0) * 10 > len(start):
+    if not is_wide(codec) and start.count(0) * 10 > len(start):
         raise DataError(f"{path}:1: is not {encoding} text; if it is UTF-16, set data.encoding: utf-16-le or utf-16-be")
 
 
@@ -110,12 +117,12 @@ def find_codec(encoding: str) -> str:
 
 
 def plain_suffix(path: Path) -> str:
-    """The ending of a name in lower case, without .gz.
+    """The ending of a name in lower case, without .gz or .zst.
 
     >>> plain_suffix(Path("reviews.CSV.gz"))
     '.csv'
     """
-    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
+    return Path(path.stem if path.suffix.lower() in _READ else path.name).suffix.lower()
 
 
 def read_lines(path: Path, *, encoding: str, advance: Callable[[float], None]) -> Generator[Line]:
@@ -128,35 +135,85 @@ def read_lines(path: Path, *, encoding: str, advance: Callable[[float], None]) -
     Returns:
       Lines, numbered from 1. PRIVATE.
     Raises:
-      DataError: the gzip stream is cut or damaged, the disk fails, or wide text (UTF-16, UTF-32) does not decode.
+      DataError: the compressed stream is cut or damaged, the disk fails, or wide text (UTF-16, UTF-32) does not decode.
     """
     codec = find_codec(encoding)
     number, position = 0, 0
-    with _open(path) as raw:
-        stream: IO[bytes] = _unpacked(path, raw)
-        if _is_wide(codec):
-            stream, codec = io.BufferedReader(_Transcoder(stream, codec, path)), "utf-8"
-        try:
-            while data := stream.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                yield _decode_line(data, number, codec, stream)
-                if number % _PROGRESS_LINES == 0:
-                    advance(raw.tell() - position)
-                    position = raw.tell()
-        except EOFError:
-            raise DataError(f"{path}:{number + 1}: the gzip stream is cut off here; fetch or copy the file again") from None
-        except (gzip.BadGzipFile, zlib.error):
-            raise DataError(f"{path}:{number + 1}: the gzip stream is damaged here; fetch or copy the file again") from None
-        except OSError as error:
-            raise DataError(f"{path}:{number + 1}: cannot be read: {error.strerror}") from None
-        advance(raw.tell() - position)
+    with _open_text(path, codec) as text, _explain_damage(path, lambda: number + 1):
+        while data := text.stream.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(data) > MAX_LINE_BYTES:
+                _skip_line(text.stream, data)
+                yield Line(number, "\n", "line_too_long")
+            else:
+                yield decode_line(data, number, text.codec)
+            if number % _PROGRESS_LINES == 0:
+                advance(text.raw.tell() - position)
+                position = text.raw.tell()
+        advance(text.raw.tell() - position)
 
 
-def _decode_line(data: bytes, number: int, codec: str, stream: IO[bytes]) -> Line:
-    """One line; reads on to its end when it is too long."""
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some whole lines of a file, undecoded. PRIVATE."""
+
+    first_line: int
+    data: bytes
+    codec: str
+    is_too_long: bool = False
+    """One line that is longer than MAX_LINE_BYTES stands here, and is not held."""
+
+
+def read_blocks(path: Path, *, encoding: str, advance: Callable[[float], None]) -> Generator[Block]:
+    """Reads a text file some megabytes at a time, cut at line ends; memory holds one block, and of a line at most MAX_LINE_BYTES.
+
+    Args, Raises: as read_lines.
+    Returns:
+      Blocks in their order. PRIVATE.
+    """
+    codec = find_codec(encoding)
+    number, position, rest = 1, 0, b""
+    with _open_text(path, codec) as text, _explain_damage(path, lambda: number):
+        damage: Exception | None = None
+        while damage is None:
+            data, damage = _read_block(text.stream)
+            advance(text.raw.tell() - position)
+            position = text.raw.tell()
+            if not data:
+                break
+            end = data.rfind(b"\n") + 1
+            if end:
+                yield Block(number, rest + data[:end], text.codec)
+                number += data.count(b"\n", 0, end)
+                rest = data[end:]
+                continue
+            rest += data
+            if len(rest) > MAX_LINE_BYTES:
+                _skip_line(text.stream, rest[-1:])
+                yield Block(number, b"", text.codec, is_too_long=True)
+                number, rest = number + 1, b""
+        if damage is not None:
+            raise damage
+        if rest:
+            yield Block(number, rest, text.codec)
+
+
+def _read_block(stream: IO[bytes]) -> tuple[bytes, Exception | None]:
+    """The next megabytes, and what kept us from more: what stands before the damage can be read, and says where it is."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while size < _BLOCK_BYTES and (part := stream.read1(_BLOCK_BYTES - size)):  # type: ignore[attr-defined]
+            parts.append(part)
+            size += len(part)
+    except (EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
+        return b"".join(parts), error
+    return b"".join(parts), None
+
+
+def decode_line(data: bytes, number: int, codec: str) -> Line:
+    """One line as text; what is wrong with it is marked."""
     if len(data) > MAX_LINE_BYTES:
-        while data and not data.endswith(b"\n"):
-            data = stream.readline(MAX_LINE_BYTES)
         return Line(number, "\n", "line_too_long")
     problem = None
     try:
@@ -170,29 +227,81 @@ def _decode_line(data: bytes, number: int, codec: str, stream: IO[bytes]) -> Lin
     return Line(number, text, problem)
 
 
-def _is_wide(codec: str) -> bool:
+def is_wide(codec: str) -> bool:
     """True where a line end is not the byte 10, so that bytes cannot be cut into lines before decoding."""
     return "\n".encode(codec) != b"\n"
 
 
-def _open(path: Path) -> IO[bytes]:
+@dataclass(frozen=True, slots=True)
+class _Text:
+    stream: IO[bytes]
+    """Unpacked bytes, in which a line ends with the byte 10."""
+    raw: IO[bytes]
+    """The file on disk."""
+    codec: str
+    """Of the stream."""
+
+
+@contextmanager
+def _open_text(path: Path, codec: str = "utf-8") -> Generator[_Text]:
     try:
-        return path.open("rb")
+        raw = path.open("rb")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    with raw:
+        stream: IO[bytes] = raw
+        if path.suffix.lower() == ".gz":
+            stream = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
+        elif path.suffix.lower() == ".zst":
+            import pyarrow
+
+            stream = io.BufferedReader(_Unpacked(pyarrow.CompressedInputStream(raw, "zstd")), _BLOCK_BYTES // 4)
+        if is_wide(codec):
+            stream, codec = io.BufferedReader(_Transcoder(stream, codec, path)), "utf-8"
+        yield _Text(stream, raw, codec)
 
 
-def _unpacked(path: Path, raw: IO[bytes]) -> IO[bytes]:
-    return gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw  # type: ignore[return-value]
-
-
-def _gzip_start(path: Path) -> bytes:
-    """The first unpacked bytes of a gzip file."""
+@contextmanager
+def _explain_damage(path: Path, line: Callable[[], int]) -> Generator[None]:
+    """Turns what is wrong with a compressed stream, or with the disk, into one line."""
+    name = _READ.get(path.suffix.lower(), ("",))[0]
     try:
-        with _open(path) as raw:
-            return _unpacked(path, raw).read(_PROBE_BYTES)
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise DataError(f"{path}:1: the gzip stream is cut off or damaged; fetch or copy the file again") from None
+        yield
+    except EOFError:
+        raise DataError(f"{path}:{line()}: the {name} stream is cut off here; fetch or copy the file again") from None
+    except (gzip.BadGzipFile, zlib.error):
+        raise DataError(f"{path}:{line()}: the {name} stream is damaged here; fetch or copy the file again") from None
+    except OSError as error:
+        raise DataError(f"{path}:{line()}: cannot be read: {error.strerror}") from None
+
+
+def _skip_line(stream: IO[bytes], data: bytes) -> None:
+    """Reads on to the end of a line, some of it at a time."""
+    while data and not data.endswith(b"\n"):
+        data = stream.readline(_BLOCK_BYTES)
+
+
+class _Unpacked(io.RawIOBase):
+    """A zstd stream of pyarrow, whose errors say no more than gzip's."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        try:
+            # A little at a time: what stands before the damage is lost with the read that meets it.
+            data = self._stream.read(min(len(buffer), 1 << 16))
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            if "truncated" in str(error).lower():
+                raise EOFError from None
+            raise zlib.error from None
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Transcoder(io.RawIOBase):

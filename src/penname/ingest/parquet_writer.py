@@ -10,49 +10,33 @@ from typing import Any, get_type_hints
 
 from penname.run_dir import write_atomic
 
-_GROUP_ROWS = 10_000
-_GROUP_CHARS = 16 * 2**20
+_GROUP_ROWS = 20_000
+_GROUP_BYTES = 16 * 2**20
 
 
 @contextmanager
 def write_parquet(path: Path, row_type: type) -> Generator[Callable[[Any], None]]:
-    """Opens a Parquet file for rows of one flat dataclass; memory holds one row group.
+    """Opens a Parquet file for rows of one flat dataclass; memory holds one row group beside what is added.
 
     Args:
       path: Takes the file when the block ends well; nothing is left of it otherwise.
       row_type: Dataclass of str, `str | None` and int fields.
     Returns:
-      A function that adds one row.
+      A function that adds a Polars frame with these columns.
     """
     import pyarrow
     import pyarrow.parquet
 
     schema = _arrow_schema(row_type)
-    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
-    num_rows = num_chars = 0
-
     with write_atomic(path, "wb") as handle, pyarrow.parquet.ParquetWriter(handle, schema, compression="zstd") as writer:
 
-        def flush() -> None:
-            nonlocal num_rows, num_chars
-            if num_rows:
-                writer.write_table(pyarrow.table(columns, schema=schema))
-            for values in columns.values():
-                values.clear()
-            num_rows = num_chars = 0
-
-        def add(row: Any) -> None:
-            nonlocal num_rows, num_chars
-            for name, values in columns.items():
-                value = getattr(row, name)
-                values.append(value)
-                num_chars += len(value) if isinstance(value, str) else 0
-            num_rows += 1
-            if num_rows >= _GROUP_ROWS or num_chars >= _GROUP_CHARS:
-                flush()
+        def add(frame: Any) -> None:
+            bytes_a_row = frame.estimated_size() / max(1, frame.height)
+            group_rows = max(1, min(_GROUP_ROWS, int(_GROUP_BYTES / max(1, bytes_a_row))))
+            for group in frame.select(schema.names).iter_slices(group_rows):
+                writer.write_table(group.to_arrow().cast(schema))
 
         yield add
-        flush()
 
 
 def _arrow_schema(row_type: type) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,41 +56,90 @@ class Reject:
     """Rows lost with it: an open quote can hide thousands of lines."""
 
 
-class Tally:
-    """What was read of one file and what was rejected; writes each reject as a JSON line."""
+def place_rejects(num_rows: int, unread: list[tuple[int, Reject]], dropped: list[tuple[int, Reject]]) -> tuple[list[tuple[Reject, int]], int]:
+    """Brings the rejects of some rows of a file into its order, each with the rows that are read when it is met, itself included.
 
-    def __init__(self, path: Path, handle: IO[str], *, max_malformed_frac: float) -> None:
+    Args:
+      num_rows: Rows that could be read.
+      unread: Those that could not, each with the number of rows that could be read before it.
+      dropped: Those that were read and are left out: number among the rows that could be read, and why.
+    Returns:
+      The rejects, and how many rows were read in all. PRIVATE.
+    """
+    placed: list[tuple[Reject, int]] = []
+    num_unread = 0
+    # Before the row of the same number stands what could not be read before it.
+    for position, was_read, reject in sorted([*((i, 0, r) for i, r in unread), *((i, 1, r) for i, r in dropped)], key=lambda entry: entry[:2]):
+        num_unread += 0 if was_read else reject.num_rows
+        placed.append((reject, position + was_read + num_unread))
+    return placed, num_rows + num_unread
+
+
+@dataclass(slots=True)
+class FileTally:
+    """What was read of one file and what was rejected. PRIVATE."""
+
+    path: Path
+    name: str
+    """As rejects and reviews name it."""
+    num_read: int = 0
+    num_by_reason: Counter[str] = field(default_factory=Counter)
+
+
+class Tally:
+    """What was read of a data set's files and what was rejected; writes each reject as a JSON line. PRIVATE."""
+
+    def __init__(self, path: Path, handle: IO[bytes], *, max_malformed_frac: float) -> None:
+        """path: What the config names, for messages about all of it; handle: takes the rejects."""
         self.path = path
-        self.name = path.name.encode("utf-8", "replace").decode()
+        self.files: list[FileTally] = []
         self.num_read = 0
+        self.num_malformed = 0
         self.num_by_reason: Counter[str] = Counter()
-        self.first_line: dict[str, int] = {}
-        """Reason -> the line where it was first met."""
+        self.first_place: dict[str, str] = {}
+        """Reason -> file and line where it was first met."""
         self._handle = handle
         self._max_malformed_frac = max_malformed_frac
-        self.num_malformed = 0
-        self._first_malformed: Reject | None = None
+        self._first_malformed: tuple[Path, Reject] | None = None
 
-    def count_row(self) -> None:
-        """One readable row more."""
-        self.num_read += 1
+    def begin_file(self, path: Path, name: str) -> None:
+        """What is added from here on is of this file."""
+        self.files.append(FileTally(path, name))
 
-    def reject(self, reject: Reject, *, was_counted: bool) -> None:
-        """Counts and writes a dropped row; `was_counted`: count_row was called for it.
+    def add(self, rejects: Iterable[tuple[Reject, int]], *, num_read: int) -> None:
+        """Adds some rows of the current file.
 
+        Args:
+          rejects: Those that are dropped, in their order, each with how many of these rows are read when it is met.
+          num_read: These rows, the dropped ones included.
         Raises:
           DataError: from the thousandth row on, when more than the configured share cannot be read.
         """
-        self.num_read += 0 if was_counted else reject.num_rows
-        self.num_by_reason[reject.reason] += reject.num_rows
-        self.first_line.setdefault(reject.reason, reject.line)
-        row = {"source": self.name, "line": reject.line, "reason": reject.reason, "detail": reject.detail, "num_rows": reject.num_rows}
-        self._handle.write(json.dumps(row, ensure_ascii=False) + "\n")
-        if reject.reason in MALFORMED_HINTS:
-            self.num_malformed += reject.num_rows
-            self._first_malformed = self._first_malformed or reject
-            if self.num_read >= _EARLY_CHECK_ROWS:
-                self.check_malformed()
+        before, file = self.num_read, self.files[-1]
+        for reject, num_until in rejects:
+            self.num_read = before + num_until
+            self._drop(file, reject)
+            if reject.reason in MALFORMED_HINTS:
+                self.num_malformed += reject.num_rows
+                self._first_malformed = self._first_malformed or (file.path, reject)
+                if self.num_read >= _EARLY_CHECK_ROWS:
+                    self.check_malformed()
+        self.num_read = before + num_read
+        file.num_read += num_read
+
+    def drop_later(self, reason: str, places: Iterable[tuple[int, int]]) -> None:
+        """Drops rows that were counted before: number of their file and line."""
+        for file, line in places:
+            self._drop(self.files[file], Reject(line, reason))
+
+    def _drop(self, file: FileTally, reject: Reject) -> None:
+        import orjson
+
+        for counter in (self.num_by_reason, file.num_by_reason):
+            counter[reject.reason] += reject.num_rows
+        self.first_place.setdefault(reject.reason, f"{file.path}:{reject.line}")
+        row = {"source": file.name, "line": reject.line, "reason": reject.reason, "detail": reject.detail, "num_rows": reject.num_rows}
+        self._handle.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
 
     def check_malformed(self) -> None:
         """Compares the share of unreadable rows with what the config allows.
@@ -98,13 +147,13 @@ class Tally:
         Raises:
           DataError: there are more; names the share, the first bad line and its reason.
         """
-        first = self._first_malformed
-        if first is None or self.num_malformed <= self._max_malformed_frac * self.num_read:
+        if self._first_malformed is None or self.num_malformed <= self._max_malformed_frac * self.num_read:
             return
+        path, first = self._first_malformed
         share = 100 * self.num_malformed / self.num_read
         detail = f" ({first.detail})" if first.detail else ""
         raise DataError(
-            f"{self.path}:{first.line}: {first.reason}{detail}; {self.num_malformed:,} of the first {self.num_read:,} rows ({share:.1f} %) "
+            f"{path}:{first.line}: {first.reason}{detail}; {self.num_malformed:,} of the first {self.num_read:,} rows ({share:.1f} %) "
             f"cannot be read, more than data.max_malformed_frac = {self._max_malformed_frac:g} allows; {MALFORMED_HINTS[first.reason]}"
         )
 
@@ -123,6 +172,16 @@ class Tally:
                 f"{self.path}: none of its {self.num_read:,} {rows} is left; most were rejected as {reason} ({num:,}); {hint}",
             )
 
-    def as_counts(self, num_kept: int) -> dict[str, Any]:
+    def as_counts(self) -> dict[str, Any]:
         """The figures for counts.json: rows_read = kept + the sum of rejects."""
-        return {"rows_read": self.num_read, "kept": num_kept, "rejects": dict(self.num_by_reason.most_common())}
+        return _count(self.num_read, self.num_by_reason)
+
+
+def count_file(file: FileTally) -> dict[str, Any]:
+    """The figures of one file, as Tally.as_counts has them of all."""
+    return _count(file.num_read, file.num_by_reason)
+
+
+def _count(num_read: int, num_by_reason: Counter[str]) -> dict[str, Any]:
+    by_number = sorted(num_by_reason.items(), key=lambda entry: (-entry[1], entry[0]))
+    return {"rows_read": num_read, "kept": num_read - num_by_reason.total(), "rejects": dict(by_number)}

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from penname.config import PrivacyConfig
 from penname.errors import DataError, UsageError
 from penname.ingest.rejects import Tally
-from penname.ingest.tabular import Table
+from penname.ingest.table import Table
 
 UnitField = Literal["user_id", "unit_id"]
 UNIT_FIELDS: tuple[UnitField, ...] = get_args(UnitField)
@@ -80,7 +80,7 @@ def check_unit_ids(tally: Tally, source: UnitSource, *, drop_rows_without_id: bo
     num = tally.num_by_reason[f"no_{source.field}"]
     if source.field is None or not num:
         return
-    noun, first = _NOUNS[source.field], tally.first_line[f"no_{source.field}"]
+    noun, first = _NOUNS[source.field], tally.first_place[f"no_{source.field}"]
     if num == tally.num_read - tally.num_malformed:
         raise DataError(
             f"{tally.path}: no row holds an id in the column {source.column!r} ({source.option}), so there are zero {noun}s to protect; "
@@ -88,6 +88,6 @@ def check_unit_ids(tally: Tally, source: UnitSource, *, drop_rows_without_id: bo
         )
     if not drop_rows_without_id:
         raise DataError(
-            f"{tally.path}:{first}: no id in the column {source.column!r} ({source.option}); {num:,} of {tally.num_read:,} rows have none; fill it in, "
+            f"{first}: no id in the column {source.column!r} ({source.option}); {num:,} of {tally.num_read:,} rows have none; fill it in, "
             "set data.drop_rows_without_id=true to leave these rows out, or set privacy.unit=record to protect single reviews only"
         )

@@ -19,8 +19,10 @@ from penname.generate.conditioning import read_catalogue
 from penname.ingest.amazon_reviews import choose_category, open_products, open_reviews
 from penname.ingest.cleaning import clean_text, clean_title, read_string
 from penname.ingest.ingest import run_ingest
+from penname.ingest.input_files import find_files
 from penname.ingest.rejects import Reject
-from penname.ingest.tabular import Table, check_table, read_table
+from penname.ingest.table import Table
+from penname.ingest.tabular import check_table, read_table
 from penname.ingest.unit_source import find_unit_source, name_unit_column
 from penname.model.tokenize import TokenizedRecord, encode_prompt, encode_record
 from penname.privacy.unit import group_by_unit
@@ -179,7 +181,8 @@ def _read_text(values: dict[str, Any]) -> tuple[str, str] | None:
 
 def _open_reviews(config: Config) -> Table:
     data, column = config.data, config.privacy.unit_column
-    path = local_copy(data.reviews or "")
+    # Of a folder or a pattern the first file stands for all.
+    path = find_files(local_copy(data.reviews or ""), option="data.reviews")[0].path
     if data.format == "amazon_reviews_2023":
         table = open_reviews(path, encoding=data.encoding, unit_column=column)
     else:
@@ -194,7 +197,8 @@ def _read_public(config: Config, tokenizer: Any) -> tuple[RecordTemplate, list[t
     has_products = data.catalogue is not None or ("product_title" in data.columns and data.products_are_public)
     template = RecordTemplate.from_config(config.records, has_products=has_products)
     if data.catalogue is not None:
-        pairs = list(islice(_read_products(config, local_copy(data.catalogue)), _MAX_PRODUCTS))
+        catalogue = find_files(local_copy(data.catalogue), option="data.catalogue")[0].path
+        pairs = list(islice(_read_products(config, catalogue), _MAX_PRODUCTS))
     else:
         # Titles that stand in the reviews are not read for this, public or not: one of usual length stands for them.
         pairs = [(category, "Canvas tote bag with two pockets, black") for category in data.categories or []]

@@ -1,26 +1,23 @@
-"""The stage: reads reviews.parquet, writes train, heldout and test as prompt + completion."""
+"""The stage: reads the reviews part by part, writes train, heldout and test as prompt + completion."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from contextlib import ExitStack
+from typing import IO, Any
 
 from penname.config import Config
 from penname.errors import UsageError
 from penname.privacy.unit import define_unit
 from penname.progress import say
-from penname.records.split import Part, Splits, check_splits, split_reviews
-from penname.run_dir import RunDir, read_json, write_json, write_rows
-from penname.schemas import Record, Review
+from penname.records.split import SPLITS, Part, Split, Totals, check_splits, split_reviews
+from penname.records.units import read_units
+from penname.run_dir import RunDir, read_json, write_atomic, write_json
+from penname.schemas import Record
 from penname.template import RecordTemplate
-
-_BATCH_ROWS = 10_000
 
 
 def run_records(config: Config, run_dir: RunDir) -> None:
-    """Splits units, bounds contributions, fills the template.
+    """Splits units, bounds contributions, fills the template; memory holds some thousands of reviews.
 
     Args:
       config: Section `records`; of `privacy` only whether the unit was asked for, ingest has chosen it.
@@ -29,18 +26,22 @@ def run_records(config: Config, run_dir: RunDir) -> None:
       UsageError: the template names a product where there is none.
       DataError: one unit owns all reviews, a split is empty, or a review names no unit.
     """
-    reviews = list(_read_reviews(run_dir.path("reviews")))
     ingest_counts = read_json(run_dir.path("ingest_counts"))
     template = RecordTemplate.from_config(config.records, has_products=ingest_counts["num_products"] > 0)
     if template.needs_product_title and not ingest_counts["num_products"]:
         raise UsageError("records.prompt_template: names {product_title}, but this data has no products; write a template without it")
     # ingest chose the unit, from the config and the mapping: asked a second time, a file without its ids could choose another.
     privacy_unit = ingest_counts["privacy_unit"]
-    splits = split_reviews(reviews, privacy_unit=privacy_unit, config=config.records)
-    check_splits(splits, num_reviews=len(reviews), privacy_unit=privacy_unit, config=config.records)
-    for split, parts in splits.parts.items():
-        write_rows(run_dir.path(f"{split}_records"), (asdict(make_record(part, template)) for part in parts))
-    _write_counts(config, run_dir, ingest_counts, splits)
+    totals = Totals()
+    with ExitStack() as stack:
+        handles: dict[Split, IO[bytes]] = {split: stack.enter_context(write_atomic(run_dir.path(f"{split}_records"), "wb")) for split in SPLITS}
+        for units in read_units(run_dir.path("reviews"), privacy_unit=privacy_unit, config=config.records):
+            splits = split_reviews(units.reviews, privacy_unit=privacy_unit, config=config.records)
+            totals.add(splits, num_reviews=len(units.reviews), num_left_out=units.num_left_out)
+            for split, parts in splits.parts.items():
+                handles[split].writelines(_encode_record(make_record(part, template)) for part in parts)
+        check_splits(totals, privacy_unit=privacy_unit, config=config.records)
+    _write_counts(config, run_dir, ingest_counts, totals)
 
 
 def make_record(part: Part, template: RecordTemplate) -> Record:
@@ -60,34 +61,31 @@ def make_record(part: Part, template: RecordTemplate) -> Record:
     )
 
 
-def _read_reviews(path: Path) -> Iterator[Review]:
-    from pyarrow import parquet
+def _encode_record(record: Record) -> bytes:
+    import orjson
 
-    with parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-            for row in batch.to_pylist():
-                yield Review(**row)
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _write_counts(config: Config, run_dir: RunDir, ingest_counts: dict[str, Any], splits: Splits) -> None:
+def _write_counts(config: Config, run_dir: RunDir, ingest_counts: dict[str, Any], totals: Totals) -> None:
     unit, unit_column = ingest_counts["privacy_unit"], ingest_counts["unit_column"]
-    num_records = {split: len(parts) for split, parts in splits.parts.items()}
+    num_records = {split: totals.num_records[split] for split in SPLITS}
     counts: dict[str, Any] = {
         "privacy_unit": unit,
         "unit_column": unit_column,
         "unit_definition": define_unit(unit, unit_column),
         "unit_note": _explain_unit(unit, unit_column, was_asked=config.privacy.unit == unit),
-        "num_units": splits.num_units,
+        "num_units": {split: totals.num_units[split] for split in SPLITS},
         "num_records": num_records,
         "max_records_per_unit": 1 if unit == "record" else config.records.max_records_per_user,
-        "num_over_bound": splits.num_over_bound,
+        "num_over_bound": totals.num_over_bound,
         "template_version": config.records.template_version,
         "category_domain": ingest_counts["categories"],
     }
     write_json(run_dir.path("records_counts"), counts)
     sizes = ", ".join(f"{num:,} {split}" for split, num in num_records.items())
     who = f"value of the column {unit_column}" if unit == "column" else unit
-    over = f"; {splits.num_over_bound:,} over the bound left out" if splits.num_over_bound else ""
+    over = f"; {totals.num_over_bound:,} over the bound left out" if totals.num_over_bound else ""
     say(f"records: {sizes}; the protected unit is the {who}{over}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from penname.config import RecordsConfig
@@ -38,6 +38,26 @@ class Splits:
     """Reviews that the contribution bound left out."""
 
 
+@dataclass(slots=True)
+class Totals:
+    """What came of all reviews. PRIVATE."""
+
+    num_reviews: int = 0
+    num_units_read: int = 0
+    """Units of the data, those included that `keep_frac` left out."""
+    num_over_bound: int = 0
+    num_units: Counter[Split] = field(default_factory=Counter)
+    num_records: Counter[Split] = field(default_factory=Counter)
+
+    def add(self, splits: Splits, *, num_reviews: int, num_left_out: int) -> None:
+        """Adds some units, each whole; num_left_out: reviews of theirs that were left out before they were split."""
+        self.num_reviews += num_reviews + num_left_out
+        self.num_units_read += splits.num_units_read
+        self.num_over_bound += splits.num_over_bound + num_left_out
+        self.num_units.update(splits.num_units)
+        self.num_records.update({split: len(parts) for split, parts in splits.parts.items()})
+
+
 def split_reviews(reviews: Sequence[Review], *, privacy_unit: str, config: RecordsConfig) -> Splits:
     """Puts every unit whole into one split, and bounds what it contributes.
 
@@ -61,7 +81,9 @@ def split_reviews(reviews: Sequence[Review], *, privacy_unit: str, config: Recor
         if split is None:
             continue
         num_units[split] += 1
-        chosen = bound_contributions([record_ids[i] for i in positions], max_records=config.max_records_per_user, seed=config.seed)
+        chosen: Sequence[int] = range(len(positions))
+        if len(positions) > config.max_records_per_user:
+            chosen = bound_contributions([record_ids[i] for i in positions], max_records=config.max_records_per_user, seed=config.seed)
         num_over_bound += len(positions) - len(chosen)
         parts[split].extend(Part(reviews[positions[i]], record_ids[positions[i]], unit_ids[positions[i]]) for i in chosen)
     return Splits(parts, num_units, len(groups), num_over_bound)
@@ -74,7 +96,8 @@ def split_by_unit(unit_id: str, config: RecordsConfig) -> Split | None:
       unit_id: The unit. PRIVATE.
       config: Shares and seed.
     """
-    if keyed_fraction(config.seed, "keep", unit_id) >= config.keep_frac:
+    # Every fraction is below 1: where all take part none needs to be drawn.
+    if config.keep_frac < 1 and keyed_fraction(config.seed, "keep", unit_id) >= config.keep_frac:
         return None
     fraction = keyed_fraction(config.seed, "split", unit_id)
     if fraction < config.test_frac:
@@ -111,26 +134,25 @@ def name_units(reviews: Sequence[Review], record_ids: Sequence[str], *, privacy_
     return named
 
 
-def check_splits(splits: Splits, *, num_reviews: int, privacy_unit: str, config: RecordsConfig) -> None:
+def check_splits(totals: Totals, *, privacy_unit: str, config: RecordsConfig) -> None:
     """Sees to it that there are units enough to fill every split.
 
     Args:
-      splits: PRIVATE.
-      num_reviews: Of all units.
+      totals: Of all units. PRIVATE.
       privacy_unit: user, record or column.
       config: Shares.
     Raises:
       DataError: one unit owns all reviews, or a split is empty; names the unit, how many there are and what to do.
     """
-    num_units = splits.num_units_read
+    num_reviews, num_units = totals.num_reviews, totals.num_units_read
     if num_units == 1 and num_reviews > 1:
         raise DataError(
             f"records: all {num_reviews:,} reviews belong to one unit; privacy.unit={privacy_unit} protects nobody where there is nobody else; "
             "take data of many units, or set privacy.unit=record to protect single reviews only"
         )
     for split in SPLITS:
-        if not splits.num_units[split] and not (split == "heldout" and config.heldout_frac == 0):
-            kept = f", of which records.keep_frac={config.keep_frac:g} keeps {sum(splits.num_units.values()):,}," if config.keep_frac < 1 else ""
+        if not totals.num_units[split] and not (split == "heldout" and config.heldout_frac == 0):
+            kept = f", of which records.keep_frac={config.keep_frac:g} keeps {totals.num_units.total():,}," if config.keep_frac < 1 else ""
             raise DataError(
                 f"records: the split {split} is empty: {num_reviews:,} reviews of {num_units:,} units (privacy.unit={privacy_unit}){kept} are too few for "
                 f"records.test_frac={config.test_frac:g} and records.heldout_frac={config.heldout_frac:g}; take data of more units, or other shares"

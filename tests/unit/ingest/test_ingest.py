@@ -2,6 +2,7 @@ import errno
 import gzip
 import json
 import os
+import subprocess
 import sys
 import types
 from collections import Counter
@@ -13,9 +14,9 @@ import pytest
 
 from penname.config import Config
 from penname.errors import DataError, PennameError, RunDirError, UsageError
-from penname.ingest import parquet_writer
+from penname.ingest import parquet_writer, parts, spill
 from penname.ingest.ingest import run_ingest
-from penname.run_dir import RunDir, read_json, read_rows
+from penname.run_dir import RunDir, hash_path, read_json, read_rows
 
 CLOTHING = Path(__file__).resolve().parents[4] / "shared/data/womens_clothing_reviews.csv.gz"
 CLOTHING_COLUMNS = {"rating": "Rating", "text": "Review Text", "title": "Title", "category": "Class Name"}
@@ -32,7 +33,8 @@ HEADER = "rating,text,title,category\n"
 
 class Outcome:
     def __init__(self, run_dir: RunDir) -> None:
-        self.reviews = pq.read_table(run_dir.path("reviews")).to_pylist()
+        # In the order of the input, which is easier to read than that of the parts.
+        self.reviews = sorted(pq.read_table(run_dir.path("reviews")).to_pylist(), key=lambda row: int(row["source"].rpartition(":")[2]))
         self.catalogue = pq.read_table(run_dir.path("catalogue")).to_pylist()
         self.rejects = list(read_rows(run_dir.path("rejects")))
         self.counts = read_json(run_dir.path("ingest_counts"))
@@ -71,6 +73,12 @@ def _table(path, **more):
 def _write(path, data):
     path.write_bytes(data.encode() if isinstance(data, str) else data)
     return path
+
+
+def _pack(path, data):
+    if path.suffix == ".zst":
+        return pa.compress(data, codec="zstd", asbytes=True)
+    return gzip.compress(data) if path.suffix == ".gz" else data
 
 
 def _lines(rows):
@@ -134,7 +142,7 @@ def test_amazon_join_filter_and_counts(tmp_path, run_dir, capsys, suffix):
     ]
     assert [(row["line"], row["reason"]) for row in outcome.rejects if row["source"] == name] == [
         (2, "empty_text"), (3, "empty_title"), (4, "no_product_title"), (5, "no_category"), (6, "product_not_in_catalogue"),
-        (7, "duplicate"), (9, "no_user_id"), (10, "no_user_id"),
+        (9, "no_user_id"), (10, "no_user_id"), (7, "duplicate"),
     ]  # fmt: skip
     assert outcome.catalogue == [
         {"product_id": "p1", "title": "Case X", "category": "Cases"},
@@ -200,7 +208,7 @@ ROWS = [
 
 
 def _write_table(path, rows=ROWS):
-    name = path.name.removesuffix(".gz")
+    name = path.name.removesuffix(".gz").removesuffix(".zst")
     if name.endswith(".parquet"):
         pq.write_table(pa.Table.from_pylist(rows), path)
         return path
@@ -210,10 +218,10 @@ def _write_table(path, rows=ROWS):
         delimiter = "\t" if name.endswith(".tsv") else ","
         cells = [list(rows[0])] + [['"' + str(value).replace('"', '""') + '"' for value in row.values()] for row in rows]
         text = "".join(delimiter.join(row) + "\r\n" for row in cells)
-    return _write(path, gzip.compress(text.encode()) if path.suffix == ".gz" else text)
+    return _write(path, _pack(path, text.encode()))
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet", "t.csv.gz", "t.tsv.gz", "t.jsonl.gz", "T.CSV"])
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet", "t.csv.gz", "t.tsv.gz", "t.jsonl.gz", "t.csv.zst", "t.jsonl.zst", "T.CSV"])
 def test_every_format_gives_the_same_reviews(tmp_path, run_dir, name):
     path = _write_table(tmp_path / name.lower()).rename(tmp_path / name)
     outcome = _ingest(run_dir, **_table(path))
@@ -286,18 +294,19 @@ def test_row_groups_are_cut_by_rows_and_by_size(tmp_path, run_dir, monkeypatch):
     monkeypatch.setattr(parquet_writer, "_GROUP_ROWS", 10)
     path = _write(tmp_path / "t.csv", HEADER + "".join(f"5,x{i},t,A\n" for i in range(25)))
     assert [row["text"] for row in _ingest(run_dir, **_table(path)).reviews] == [f"x{i}" for i in range(25)]
-    assert pq.ParquetFile(run_dir.path("reviews")).num_row_groups == 3
-    monkeypatch.setattr(parquet_writer, "_GROUP_CHARS", 1)
+    part = run_dir.path("reviews") / "part-00000.parquet"
+    assert pq.ParquetFile(part).num_row_groups == 3
+    monkeypatch.setattr(parquet_writer, "_GROUP_BYTES", 1)
     _ingest(run_dir, **_table(path))
-    assert pq.ParquetFile(run_dir.path("reviews")).num_row_groups == 25
+    assert pq.ParquetFile(part).num_row_groups == 25
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path, run_dir):
     path = _write_table(tmp_path / "t.csv")
     _ingest(run_dir, **_table(path))
-    first = [run_dir.path(name).read_bytes() for name in ("reviews", "catalogue", "rejects", "ingest_counts")]
+    first = [hash_path(run_dir.path(name)) for name in ("reviews", "catalogue", "rejects", "ingest_counts")]
     _ingest(run_dir, **_table(path))
-    assert [run_dir.path(name).read_bytes() for name in ("reviews", "catalogue", "rejects", "ingest_counts")] == first
+    assert [hash_path(run_dir.path(name)) for name in ("reviews", "catalogue", "rejects", "ingest_counts")] == first
 
 
 def test_a_file_name_that_is_not_utf8(tmp_path, run_dir):
@@ -406,7 +415,7 @@ def test_some_rows_without_a_user_id_stop_the_run(tmp_path, run_dir, privacy, no
     # Left out, they are counted, and are not malformed.
     outcome = _ingest(run_dir, **options, drop_rows_without_id=True, max_malformed_frac=0, privacy=privacy)
     assert outcome.counts["rejects"] == {"no_user_id": 2, "duplicate": 1}
-    assert [(row["line"], row["reason"]) for row in outcome.rejects] == [(2, "no_user_id"), (6, "duplicate"), (7, "no_user_id")]
+    assert [(row["line"], row["reason"]) for row in outcome.rejects] == [(2, "no_user_id"), (7, "no_user_id"), (6, "duplicate")]
     # Where the record is the unit nobody asks for them.
     outcome = _ingest(run_dir, **options, privacy={"unit": "record"})
     assert [row["user_id"] for row in outcome.reviews].count(None) == 1
@@ -464,7 +473,7 @@ def test_a_failed_run_leaves_the_files_of_the_one_before(tmp_path, run_dir):
     with pytest.raises(DataError):
         _ingest(run_dir, **_table(path))
     assert [row["text"] for row in Outcome(run_dir).reviews] == ["x"]
-    assert sorted(p.name for p in (run_dir.root / "0_ingest").iterdir()) == ["catalogue.parquet", "counts.json", "rejects.jsonl", "reviews.parquet"]
+    assert sorted(p.name for p in (run_dir.root / "0_ingest").iterdir()) == ["catalogue.parquet", "counts.json", "rejects.jsonl", "reviews"]
 
 
 def test_the_run_stops_early(tmp_path, run_dir):
@@ -527,6 +536,11 @@ def _parquet_bytes():
         ("t.csv.gz", gzip.compress(b"", mtime=0), DataError, "is empty inside"),
         ("t.csv.gz", gzip.compress(GOOD.encode(), mtime=0)[:20], DataError, "t.csv.gz:1: the gzip stream is cut off"),
         ("t.csv.gz", gzip.compress(GOOD.encode(), mtime=0)[:-6] + b"xxxxxx", DataError, "the gzip stream is"),
+        ("t.csv.zst", GOOD, DataError, "t.csv.zst: is named .zst but is not zstd; rename it to t.csv"),
+        ("t.csv.zst", gzip.compress(GOOD.encode(), mtime=0), DataError, "t.csv.zst: is named .zst but is not zstd"),
+        ("t.csv", pa.compress(GOOD.encode(), codec="zstd", asbytes=True), DataError, "t.csv: is compressed with zstd; rename it to t.csv.zst"),
+        ("t.csv.zst", pa.compress(GOOD.encode() * 9, codec="zstd", asbytes=True)[:20], DataError, "t.csv.zst:1: the zstd stream is cut off"),
+        ("t.parquet.zst", b"whatever", DataError, "Parquet is compressed inside already"),
         ("t.csv", b"PK\x03\x04 zip", DataError, "is compressed with zip"),
         ("t.csv", b"BZh91AY", DataError, "is compressed with bzip2"),
         ("t.jsonl", json.dumps(ROWS), DataError, "t.jsonl:1: is one JSON array, not JSON lines"),
@@ -553,7 +567,8 @@ def test_a_gzip_that_breaks_off_after_many_rows(tmp_path, run_dir):
 
 def test_no_file_a_directory_and_a_pipe(tmp_path, run_dir):
     assert "gone.csv: no such file; check the path" in _fails(run_dir, **_table(tmp_path / "gone.csv"))
-    assert "is a directory; name the file inside it" in _fails(run_dir, **_table(tmp_path))
+    (tmp_path / "empty").mkdir()
+    assert "is a directory without a .csv, .tsv, .jsonl or .parquet file" in _fails(run_dir, **_table(tmp_path / "empty"))
     os.mkfifo(tmp_path / "pipe.csv")
     assert "is not a regular file" in _fails(run_dir, **_table(tmp_path / "pipe.csv"))
 
@@ -593,6 +608,208 @@ def test_a_full_disk_is_one_line(tmp_path, run_dir, monkeypatch):
     assert "cannot be written: No space left on device; make room" in _fails(run_dir, RunDirError, **_table(path))
 
 
+# --- many files, large ones, and what breaks off ----------------------------------------------------------------------
+
+
+def _text_rows(numbers, **more):
+    return [{"rating": 1 + i % 5, "text": f"Text {i} {os.urandom(8).hex()}", "title": f"Title {i}", "category": "AB"[i % 2], **more} for i in numbers]
+
+
+def _shards(folder, names, rows):
+    folder.mkdir()
+    size = -(-len(rows) // len(names))
+    return [_write_table(folder / name, rows[i * size : (i + 1) * size]) for i, name in enumerate(names)]
+
+
+def test_a_folder_a_pattern_and_one_file_give_the_same_reviews(tmp_path, run_dir):
+    rows = _text_rows(range(90))
+    rows[70] = rows[3]
+    one = _write_table(tmp_path / "all.jsonl", rows)
+    whole = _ingest(run_dir, **_table(one))
+    files = _shards(tmp_path / "shards", ["a.jsonl", "b.jsonl.gz", "c.jsonl.zst"], rows)
+    for path in (tmp_path / "shards", tmp_path / "shards/*.json*"):
+        outcome = _ingest(RunDir(tmp_path / "other"), **_table(path))
+        content = [[row[key] for key in row if key != "source"] for row in outcome.reviews]
+        assert sorted(map(str, content)) == sorted(str([row[key] for key in row if key != "source"]) for row in whole.reviews)
+        assert outcome.counts["rejects"] == {"duplicate": 1}
+        assert outcome.rejects == [{"source": "c.jsonl.zst", "line": 11, "reason": "duplicate", "detail": "", "num_rows": 1}]
+        assert [(file["file"], file["rows_read"], file["kept"]) for file in outcome.counts["sources"]] == [
+            ("a.jsonl", 30, 30),
+            ("b.jsonl.gz", 30, 30),
+            ("c.jsonl.zst", 30, 29),
+        ]
+        assert [file["num_bytes"] for file in outcome.counts["sources"]] == [file.stat().st_size for file in files]
+
+
+def test_two_files_of_different_schema_in_one_folder(tmp_path, run_dir):
+    _, second = _shards(tmp_path / "shards", ["a.jsonl", "b.jsonl"], _text_rows(range(10)))
+    second.write_text(second.read_text().replace('"text"', '"body"'))
+    message = _fails(run_dir, UsageError, **_table(tmp_path / "shards"))
+    assert message.startswith(f"data.columns: text is mapped to 'text', which {second} does not have; its columns are 'rating', 'body'")
+
+
+def test_a_bad_line_names_its_own_file(tmp_path, run_dir):
+    _, second = _shards(tmp_path / "shards", ["a.jsonl", "b.jsonl"], _text_rows(range(10)))
+    second.write_text(second.read_text().replace('"rating": 2', '"rating": "bad"'))
+    assert _fails(run_dir, **_table(tmp_path / "shards")).startswith(f"{second}:2: malformed_rating; 1 of the first 10 rows (10.0 %)")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_shard_cut_in_the_middle(tmp_path, run_dir, suffix):
+    _, second = _shards(tmp_path / "shards", [f"a.jsonl{suffix}", f"b.jsonl{suffix}"], _text_rows(range(16_000)))
+    second.write_bytes(second.read_bytes()[: second.stat().st_size // 2])
+    message = _fails(run_dir, **_table(tmp_path / "shards"))
+    assert message.endswith(f"the {'gzip' if suffix == '.gz' else 'zstd'} stream is cut off here; fetch or copy the file again")
+    assert message.startswith(f"{second}:")
+    assert int(message.removeprefix(f"{second}:").split(":")[0]) > 100
+
+
+def test_a_parquet_shard_cut_in_the_middle(tmp_path, run_dir):
+    _, second = _shards(tmp_path / "shards", ["a.parquet", "b.parquet"], _text_rows(range(400)))
+    second.write_bytes(second.read_bytes()[: second.stat().st_size // 2])
+    assert f"{second}: the Parquet file is cut off or damaged" in _fails(run_dir, **_table(tmp_path / "shards"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_line_of_200_megabytes_is_rejected_and_not_held(tmp_path, run_dir, suffix):
+    import tracemalloc
+
+    path = _write_table(tmp_path / f"t{suffix}", _text_rows(range(3)))
+    with path.open("ab") as handle:
+        for _ in range(200):
+            handle.write(b"x" * 10**6)
+        handle.write(b"\n" + _write_table(tmp_path / f"u{suffix}", _text_rows(range(3, 9))).read_bytes())
+    tracemalloc.start()
+    outcome = _ingest(run_dir, **_table(path, max_malformed_frac=0.5))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80e6
+    assert outcome.counts["rejects"]["line_too_long"] == 1
+    assert [row["line"] for row in outcome.rejects if row["reason"] == "line_too_long"] == [5 if suffix == ".csv" else 4]
+    assert len(outcome.reviews) == 9
+
+
+def test_one_bad_line_among_many(tmp_path, run_dir):
+    rows = _lines(_text_rows(range(9000))).splitlines(keepends=True)
+    rows[7654] = rows[7654][:20] + "\n"
+    outcome = _ingest(run_dir, **_table(_write(tmp_path / "t.jsonl", "".join(rows))))
+    assert [(row["line"], row["reason"]) for row in outcome.rejects] == [(7655, "malformed_json")]
+    assert len(outcome.reviews) == 8999
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Everything is spilled and cut, as if the data were large."""
+    monkeypatch.setattr(spill, "PART_BYTES", 4000)
+    monkeypatch.setattr(spill, "BUFFER_BYTES", 2000)
+    monkeypatch.setattr(parts, "_MAX_PART_BYTES", 8000)
+
+
+def _in_order(run_dir):
+    return [row for path in sorted(run_dir.path("reviews").iterdir()) for row in pq.read_table(path).to_pylist()]
+
+
+def test_a_user_with_most_of_the_reviews(tmp_path, run_dir, monkeypatch, request):
+    """In small what a user with a million reviews is: more than a part may hold. The reviews are those of a run that holds all of them."""
+    rows = _text_rows(range(500), user="all") + [{**row, "user": f"u{i}"} for i, row in enumerate(_text_rows(range(40)))]
+    rows += rows[:7]
+    path = _write_table(tmp_path / "t.jsonl", rows)
+    whole = _ingest(run_dir, **_table(path, columns=USERS))
+    request.getfixturevalue("small_parts")
+    other = RunDir(tmp_path / "other")
+    outcome = _ingest(other, **_table(path, columns=USERS))
+    assert _in_order(other) == _in_order(run_dir)
+    assert {**outcome.counts} == {**whole.counts}
+    assert outcome.counts["rejects"] == {"duplicate": 7}
+    assert len(list(other.path("reviews").iterdir())) > 3
+
+
+def test_a_full_disk_in_the_middle_of_a_part(tmp_path, run_dir, monkeypatch, small_parts):
+    path = _write_table(tmp_path / "t.jsonl", _text_rows(range(300)))
+    for target, name in ((spill.Spill, "_flush"), (parts, "drop_copies")):
+        really, count = getattr(target, name), 0
+
+        def fail_later(*args, really=really):
+            nonlocal count
+            count += 1
+            if count > 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return really(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, fail_later)
+            assert "cannot be written: No space left on device; make room" in _fails(run_dir, RunDirError, **_table(path))
+    assert len(_ingest(run_dir, **_table(path)).reviews) == 300
+
+
+def test_a_folder_that_may_not_be_written(tmp_path, run_dir, monkeypatch):
+    path = _write(tmp_path / "t.csv", GOOD)
+
+    def refuse(*_args, **_more):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("penname.run_dir.tempfile.mkdtemp", refuse)
+    assert "cannot be written: Permission denied" in _fails(run_dir, RunDirError, **_table(path))
+
+
+DYING = """
+import os, pathlib, sys
+from penname.config import Config
+from penname.ingest import parts, spill
+from penname.ingest.ingest import run_ingest
+from penname.run_dir import RunDir
+
+spill.PART_BYTES, spill.BUFFER_BYTES, parts._MAX_PART_BYTES = 4000, 2000, 8000
+really, count = spill.Spill._flush, 0
+
+def die(self):
+    global count
+    count += 1
+    if count == 2:
+        os.kill(os.getpid(), 9)
+    really(self)
+
+spill.Spill._flush = die
+run_ingest(Config.model_validate_json(sys.argv[1]), RunDir(pathlib.Path(sys.argv[2])))
+"""
+
+
+def test_what_a_killed_run_leaves_is_swept_and_the_next_ends_with_the_same_files(tmp_path, run_dir, small_parts):
+    """The process dies where nothing can be cleaned up, with half of the parts spilled."""
+    path = _write_table(tmp_path / "t.jsonl", _text_rows(range(300)))
+    config = Config.model_validate({"data": _table(path)})
+    # A process of its own, not a fork: Polars does not survive one.
+    died = subprocess.run([sys.executable, "-c", DYING, config.model_dump_json(), str(run_dir.root)], capture_output=True, check=False)
+    assert died.returncode == -9, died.stderr
+    left = run_dir.root / "0_ingest"
+    assert list(left.glob(".reviews.*.tmp/.spill/*"))
+    with run_dir.lock():
+        assert list(left.iterdir()) == []
+        run_ingest(config, run_dir)
+    other = RunDir(tmp_path / "other")
+    _ingest(other, **_table(path))
+    for name in ("reviews", "catalogue", "rejects", "ingest_counts"):
+        assert hash_path(run_dir.path(name)) == hash_path(other.path(name))
+
+
+def test_chunks_and_their_results_can_be_sent_to_another_process(tmp_path):
+    """A worker elsewhere needs no more than a chunk and the rules."""
+    import pickle
+
+    from penname.ingest.reviews import ReviewRules, clean_chunk
+    from penname.ingest.table import Table
+    from penname.ingest.tabular import read_chunks
+
+    rules = ReviewRules(tuple(TABLE_COLUMNS), tuple(TABLE_COLUMNS), {"A": "A", "B": "B"}, None, False, None)
+    for name in ("t.csv", "t.jsonl", "t.parquet"):
+        table = Table(_write_table(tmp_path / name), TABLE_COLUMNS)
+        for chunk in read_chunks(table, advance=lambda _: None):
+            sent = pickle.loads(pickle.dumps((rules, chunk)))
+            there, here = pickle.loads(pickle.dumps(clean_chunk(*sent))), clean_chunk(rules, chunk)
+            assert there.reviews.equals(here.reviews)
+            assert there.rejects == here.rejects
+
+
 # --- the fictional marketplace ----------------------------------------------------------------------------------------
 
 
@@ -620,7 +837,5 @@ def test_the_sample_is_written_once_for_each_number_and_seed(run_dir, monkeypatc
 
 
 def test_importing_the_stage_is_cheap():
-    import subprocess
-
-    code = "import sys, penname.ingest.ingest; print([m for m in ('pyarrow', 'torch', 'numpy', 'faker') if m in sys.modules])"
+    code = "import sys, penname.ingest.ingest; print([m for m in ('pyarrow', 'polars', 'torch', 'numpy', 'faker') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

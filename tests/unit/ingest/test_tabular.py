@@ -4,9 +4,11 @@ import io
 import pytest
 
 from penname.errors import DataError, UsageError
-from penname.ingest import input_file, tabular
+from penname.ingest import csv_rows, input_file, json_lines
+from penname.ingest.raw_batch import Row
 from penname.ingest.rejects import Reject
-from penname.ingest.tabular import Row, Table, check_table, read_table
+from penname.ingest.table import Table
+from penname.ingest.tabular import check_table, read_table
 
 COLUMNS = {"rating": "r", "text": "t"}
 
@@ -72,7 +74,8 @@ def test_a_field_above_the_limit_of_the_csv_module_is_read_and_the_limit_is_put_
 
 
 def test_a_very_long_line_is_rejected_and_reading_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(input_file, "MAX_LINE_BYTES", 1000)
+    for module in (input_file, json_lines):
+        monkeypatch.setattr(module, "MAX_LINE_BYTES", 1000)
     path = _write(tmp_path / "a.csv", f"r,t\n5,{'x' * 5000}\n4,next\n")
     assert _read(path) == [Reject(2, "line_too_long"), Row(3, {"rating": "4", "text": "next"})]
     path = _write(tmp_path / "a.jsonl", '{"r":5,"t":"a"}\n{"r":5,"t":"' + "x" * 5000 + '"}\n{"r":4,"t":"b"}\n')
@@ -80,7 +83,7 @@ def test_a_very_long_line_is_rejected_and_reading_goes_on(tmp_path, monkeypatch)
 
 
 def test_a_field_that_grows_over_many_lines_is_an_open_quote(tmp_path, monkeypatch):
-    monkeypatch.setattr(tabular, "MAX_LINE_BYTES", 200)
+    monkeypatch.setattr(csv_rows, "MAX_LINE_BYTES", 200)
     body = 'r,t\n4,"never closed\n' + "".join(f"3,row {i} of many\n" for i in range(60))
     rows = _read(_write(tmp_path / "a.csv", body))
     assert rows[0].reason == "unclosed_quote"

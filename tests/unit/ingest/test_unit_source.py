@@ -8,19 +8,16 @@ import pytest
 from penname.config import PrivacyConfig
 from penname.errors import DataError, UsageError
 from penname.ingest.rejects import Reject, Tally
-from penname.ingest.tabular import Table
+from penname.ingest.table import Table
 from penname.ingest.unit_source import UnitSource, check_unit_ids, choose_unit, find_unit_source
 
 USER = UnitSource("user", "user_id", "customer", "data.columns.user_id")
 
 
 def make_tally(num_read, rejects):
-    tally = Tally(Path("r.csv"), io.StringIO(), max_malformed_frac=1.0)
-    for _ in range(num_read - len(rejects)):
-        tally.count_row()
-    for line, reason in rejects:
-        tally.count_row()
-        tally.reject(Reject(line, reason), was_counted=True)
+    tally = Tally(Path("r.csv"), io.BytesIO(), max_malformed_frac=1.0)
+    tally.begin_file(Path("r.csv"), "r.csv")
+    tally.add([(Reject(line, reason), num_read) for line, reason in rejects], num_read=num_read)
     return tally
 
 

@@ -4,11 +4,14 @@ import dataclasses
 import re
 from collections import Counter, defaultdict
 
+import polars as pl
 import pytest
 
 from penname.config import Config, RecordsConfig
-from penname.errors import DataError, UsageError
+from penname.errors import DataError, RunDirError, UsageError
+from penname.ingest.order import add_order_keys, sort_reviews
 from penname.ingest.parquet_writer import write_parquet
+from penname.records import units
 from penname.records.records import run_records
 from penname.records.split import SPLITS, split_by_unit
 from penname.run_dir import RunDir, read_json, read_rows, write_json
@@ -33,15 +36,23 @@ def make_reviews(num_users=60, per_user=3, *, with_ids=True, with_products=True,
     ]
 
 
-def write_reviews(path, reviews):
-    with write_parquet(path, Review) as add_row:
-        for review in reviews:
-            add_row(review)
+UNIT_FIELDS = {"user": "user_id", "column": "unit_id", "record": None}
+
+
+def write_reviews(folder, reviews, unit):
+    """As ingest does: in its order, here in one part."""
+    columns = {name: pl.Int64 if name == "rating" else pl.String for name in Review.__dataclass_fields__}
+    frame = pl.DataFrame([dataclasses.asdict(review) for review in reviews], schema=columns)
+    field = UNIT_FIELDS[unit]
+    keyed = add_order_keys(frame.with_columns(pl.col(field).fill_null("")) if field else frame, field)
+    folder.mkdir(parents=True, exist_ok=True)
+    with write_parquet(folder / "part-00000.parquet", Review) as add:
+        add(sort_reviews(keyed, field))
 
 
 def split(tmp_path, reviews, *, unit="user", unit_column=None, **settings):
     run_dir = RunDir(tmp_path)
-    write_reviews(run_dir.path("reviews"), reviews)
+    write_reviews(run_dir.path("reviews"), reviews, unit)
     num_products = int(any(review.product_title for review in reviews))
     write_json(run_dir.path("ingest_counts"), {"categories": ["Cases"], "num_products": num_products, "privacy_unit": unit, "unit_column": unit_column})
     run_records(Config.model_validate(settings), run_dir)
@@ -133,7 +144,7 @@ def test_equal_rows_of_one_user_are_two_records(tmp_path):
 def test_a_review_without_its_unit_stops_the_run(tmp_path, unit, field):
     reviews = make_reviews(num_homes=25)
     broken = [dataclasses.replace(review, **{field: None if i else ""}) if i < 2 else review for i, review in enumerate(reviews)]
-    with pytest.raises(DataError, match=rf"records: 2 of {len(reviews)} reviews have no id \(privacy\.unit={unit}\); ingest again"):
+    with pytest.raises(DataError, match=rf"records: 2 of \d+ reviews have no id \(privacy\.unit={unit}\); ingest again"):
         split(tmp_path, broken, unit=unit, unit_column="home" if unit == "column" else None)
     assert not RunDir(tmp_path).path("train_records").exists()
     other = "column" if unit == "user" else "user"
@@ -209,3 +220,40 @@ def fails_to_split(tmp_path, reviews, **settings):
 def test_no_heldout_share_is_no_heldout(tmp_path):
     rows, _ = split(tmp_path, make_reviews(), records={"heldout_frac": 0.0})
     assert rows["heldout"] == []
+
+
+@pytest.mark.parametrize("settings", [{}, {"keep_frac": 0.5}])
+@pytest.mark.parametrize("unit", ["user", "column", "record"])
+def test_a_unit_that_is_larger_than_what_is_held(tmp_path, monkeypatch, unit, settings):
+    """Read a few rows at a time, the same records come out, and are counted the same."""
+    reviews = make_reviews(120, 4, num_homes=60)
+    big = [dataclasses.replace(reviews[0], title=f"More {i}", text=f"More text {i}", source=f"r.csv:{900 + i}") for i in range(60)]
+    column = "home" if unit == "column" else None
+    whole = split(tmp_path / "a", reviews + big, unit=unit, unit_column=column, records=settings)
+    monkeypatch.setattr(units, "_BATCH_ROWS", 7)
+    monkeypatch.setattr(units, "_MAX_HELD", 10)
+    assert split(tmp_path / "b", reviews + big, unit=unit, unit_column=column, records=settings) == whole
+
+
+def test_a_unit_whose_reviews_do_not_stand_together_stops_the_run(tmp_path, monkeypatch):
+    """It would be bounded twice."""
+    monkeypatch.setattr(units, "_BATCH_ROWS", 2)
+    reviews = make_reviews(8, 2)
+    run_dir = RunDir(tmp_path)
+    split(tmp_path, make_reviews())
+    with write_parquet(run_dir.path("reviews") / "part-00000.parquet", Review) as add:
+        add(pl.DataFrame([dataclasses.asdict(review) for review in [*reviews, reviews[0]]], schema_overrides={"unit_id": pl.String}))
+    with pytest.raises(DataError, match="the reviews of one unit do not stand together; ingest again"):
+        run_records(Config(), run_dir)
+
+
+def test_parts_that_are_missing_or_damaged(tmp_path):
+    split(tmp_path, make_reviews())
+    part = RunDir(tmp_path).path("reviews") / "part-00000.parquet"
+    data = part.read_bytes()
+    part.write_bytes(data[:-40])
+    with pytest.raises(RunDirError, match=r"part-00000\.parquet: is damaged; ingest again"):
+        run_records(Config(), RunDir(tmp_path))
+    part.unlink()
+    with pytest.raises(RunDirError, match="reviews: is missing; run the stage that writes it"):
+        run_records(Config(), RunDir(tmp_path))
