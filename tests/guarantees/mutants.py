@@ -107,7 +107,7 @@ def mutants_as_markdown() -> str:
 
 # --- sampling, losses, batches ----------------------------------------------------------------------------------------
 
-_DRAW = 'return np.flatnonzero(keystream.draw_uniforms("poisson_sampling", step, num_units) < sampling_prob)'
+_DRAW = "return np.concatenate(drawn)"
 _RELEASE = "update = arm.mechanism.release(step, total) / config.expected_batch_size"
 
 _SAMPLING = [
@@ -375,7 +375,7 @@ _NOISE = [
     Mutant(
         "15",
         "random numbers that do not depend on the secret key",
-        "privacy.keystream:Keystream.draw_uniforms",
+        "privacy.keystream:Keystream.iterate_uniforms",
         "hmac.digest(self._key,",
         "hmac.digest(bytes(KEY_BYTES),",
         "self_check",

@@ -7,9 +7,11 @@ the file, which is PRIVATE as the records are, has no name and ends with the pro
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import tempfile
 import weakref
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from penname.model.packing import PackedRows, decode_rows
 from penname.model.tokenize import TokenizedRecord
 
 _PROBE_ROWS = (11, 5)
+_DIGEST_BYTES = 16
 
 
 class FrozenLayers:
@@ -38,8 +41,8 @@ class FrozenLayers:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder)
         weakref.finalize(self, self._file.close)
-        # With the record, whose identity would otherwise be given to another once it is gone.
-        self._places: dict[int, tuple[TokenizedRecord, int]] = {}
+        # By the tokens themselves: records with the same ones have the same states, and a record that is read again from its file is a new object.
+        self._places: dict[bytes, int] = {}
         self._end = 0
 
     def compute(self, records: Sequence[TokenizedRecord]) -> None:
@@ -51,7 +54,9 @@ class FrozenLayers:
         Args:
           records: PRIVATE.
         """
-        waiting = sorted((record for record in records if id(record) not in self._places), key=lambda record: len(record.token_ids), reverse=True)
+        by_tokens = {_digest(record): record for record in records}
+        missing = [record for digest, record in by_tokens.items() if digest not in self._places]
+        waiting = sorted(missing, key=lambda record: len(record.token_ids), reverse=True)
         batch: list[TokenizedRecord] = []
         room = self.tile_tokens
         for record in waiting:
@@ -82,15 +87,19 @@ class FrozenLayers:
             written = own.contiguous().view(torch.uint8).numpy().tobytes()
             self._file.seek(self._end)
             self._file.write(written)
-            self._places[id(record)] = (record, self._end)
+            self._places[_digest(record)] = self._end
             self._end += len(written)
         self._file.flush()
 
     def _read(self, record: TokenizedRecord) -> torch.Tensor:
         embedding = self._lower.get_input_embeddings().weight
         size = len(record.token_ids) * embedding.shape[1] * embedding.element_size()
-        raw = bytearray(os.pread(self._file.fileno(), size, self._places[id(record)][1]))
+        raw = bytearray(os.pread(self._file.fileno(), size, self._places[_digest(record)]))
         return torch.frombuffer(raw, dtype=embedding.dtype).view(-1, embedding.shape[1])
+
+
+def _digest(record: TokenizedRecord) -> bytes:
+    return hashlib.blake2b(array("q", record.token_ids).tobytes(), digest_size=_DIGEST_BYTES).digest()
 
 
 def keep_frozen_layers(model: Any, folder: Path, *, tile_tokens: int, pad_id: int) -> FrozenLayers | None:

@@ -15,6 +15,8 @@ from penname.model.tokenize import TokenizedRecord
 from penname.train.layout import Layout, Unit, count_tokens
 
 _NUM_DRAWS = 40
+# Numbers in the place of tokens: smaller than any vocabulary, and no unit of a plan has more records.
+_DIGIT, _MOST_RECORDS = 200, 32
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,16 @@ def count_training(config: Config, units: Sequence[Unit], layout: Layout, *, num
 
 
 def draw_units(units: Sequence[Unit], count: int, *, seed: int) -> list[Unit]:
-    """`count` units, drawn from the sample with replacement: equal ones are units of their own."""
+    """`count` units, drawn from the sample with replacement. No two records are equal: the states of equal ones would be computed once."""
     chance = random.Random(seed)
-    return [[TokenizedRecord(record.token_ids, record.num_prompt_tokens) for record in chance.choice(units)] for _ in range(count)]
+    chosen = [chance.choice(units) for _ in range(count)]
+    return [[_tell_apart(record, place) for place, record in enumerate(unit, start=_MOST_RECORDS * number)] for number, unit in enumerate(chosen)]
+
+
+def _tell_apart(record: TokenizedRecord, number: int) -> TokenizedRecord:
+    """The same lengths, with a number in place of the first tokens."""
+    digits = [number // _DIGIT % _DIGIT, number % _DIGIT][: len(record.token_ids)]
+    return TokenizedRecord([*digits, *record.token_ids[len(digits) :]], record.num_prompt_tokens)
 
 
 def count_computed(layout: Layout, batch: Sequence[Unit]) -> int:

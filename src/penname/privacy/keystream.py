@@ -10,6 +10,7 @@ import errno
 import hashlib
 import hmac
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from penname.privacy.errors import PrivacyError
 
 KEY_BYTES = 32
+_CHUNK = 1 << 20
 
 
 class Keystream:
@@ -77,7 +79,12 @@ class Keystream:
           count: How many, >= 0.
         Source: ChaCha20, RFC 8439, under a subkey HMAC-SHA256(key, purpose, index).
         """
+        return np.concatenate([np.empty(0), *self.iterate_uniforms(purpose, index, count)])
+
+    def iterate_uniforms(self, purpose: str, index: int, count: int) -> Iterator[NDArray[np.float64]]:
+        """The numbers of `draw_uniforms`, in their order, a million at a time: memory does not grow with `count`."""
         subkey = hmac.digest(self._key, f"{purpose}/{index}".encode(), hashlib.sha256)
         cipher = Cipher(algorithms.ChaCha20(subkey, bytes(16)), mode=None).encryptor()
-        words = np.frombuffer(cipher.update(bytes(8 * count)), dtype="<u8")
-        return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        for start in range(0, count, _CHUNK):
+            words = np.frombuffer(cipher.update(bytes(8 * min(_CHUNK, count - start))), dtype="<u8")
+            yield (words >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -27,7 +27,12 @@ def draw_poisson_units(keystream: Keystream, *, step: int, num_units: int, sampl
     """
     if not 0 < sampling_prob <= 1:
         raise PrivacyError(f"sampling_prob: must be in (0, 1], is {sampling_prob}")
-    return np.flatnonzero(keystream.draw_uniforms("poisson_sampling", step, num_units) < sampling_prob)
+    drawn: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    start = 0
+    for uniforms in keystream.iterate_uniforms("poisson_sampling", step, num_units):
+        drawn.append(start + np.flatnonzero(uniforms < sampling_prob))
+        start += len(uniforms)
+    return np.concatenate(drawn)
 
 
 def draw_dropout_seed(keystream: Keystream, *, step: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -29,11 +29,19 @@ Unit = list[TokenizedRecord]
 """All training records of one unit. PRIVATE."""
 
 
+class Units(Protocol):
+    """The units of the training split, by index. PRIVATE."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Unit: ...
+
+
 MIN_TILE_TOKENS, MAX_TILE_TOKENS = 64, 512
 """Between which a tile is chosen where `train.physical_batch_tokens` is not set."""
 # A smaller unit counts as this many tokens when the units of a physical batch are bounded; a small tile may have a few all the same.
 _TOKENS_A_UNIT = 32
 _LEAST_UNITS_A_BATCH = 4
+_MOST_LOOKED_AT = 48
 _PROCESSOR = torch.device("cpu")
 
 
@@ -66,26 +74,50 @@ class Layout:
         return [_pass(model, rows, [index for _, index in owned], frozen.upper if frozen else None)]
 
     def cut(self, units: Sequence[Unit]) -> list[list[Unit]]:
-        """Cuts a Poisson draw into physical batches of whole units, the longest first, each into the first batch with room.
+        """Cuts a Poisson draw into physical batches of whole units: each gets the longest that is left, and those that fill its room best.
 
         Args:
           units: The drawn units, none without records. PRIVATE.
         """
         if self.tile_tokens is None:
             return [[unit] for unit in units]
+        left = sorted(((count_tokens(unit), unit) for unit in units), key=lambda sized: sized[0], reverse=True)
         batches: list[list[Unit]] = []
-        rooms: list[int] = []
-        for unit in sorted(units, key=count_tokens, reverse=True):
-            size = count_tokens(unit)
-            place = next((i for i, room in enumerate(rooms) if size <= room and len(batches[i]) < self.max_units_a_batch), None)
-            if place is None:
-                place = len(batches)
-                batches.append([])
-                # A unit larger than a tile is alone in its own, whose size no other unit moves.
-                rooms.append(max(self.tile_tokens, size))
-            batches[place].append(unit)
-            rooms[place] -= size
+        while left:
+            size, longest = left.pop(0)
+            # A unit larger than a tile is alone in its own, whose size no other unit moves.
+            chosen = choose_to_fill([size for size, _ in left], room=self.tile_tokens - size, most=self.max_units_a_batch - 1)
+            batches.append([longest, *(left[i][1] for i in chosen)])
+            for i in reversed(chosen):
+                del left[i]
         return batches
+
+
+def choose_to_fill(sizes: Sequence[int], *, room: int, most: int) -> list[int]:
+    """Which of some units fill a room best.
+
+    Args:
+      sizes: Tokens of each, >= 1, the largest first. PRIVATE.
+      room: Tokens; none fits where it is negative.
+      most: Units that may be chosen.
+    Returns:
+      Their places, ascending. Of many that fit, only some are looked at, from the largest to the smallest. PRIVATE.
+
+    >>> choose_to_fill([150, 120, 90, 60], room=215, most=9)
+    [1, 2]
+    """
+    fitting = [place for place, size in enumerate(sizes) if size <= room]
+    looked_at = fitting if len(fitting) <= _MOST_LOOKED_AT else [fitting[i * len(fitting) // _MOST_LOOKED_AT] for i in range(_MOST_LOOKED_AT)]
+    # Every sum that some of them have, with those that have it.
+    reached: dict[int, tuple[int, ...]] = {0: ()}
+    for place in looked_at:
+        for total, chosen in list(reached.items()):
+            larger = total + sizes[place]
+            if larger <= room and len(chosen) < most and larger not in reached:
+                reached[larger] = (*chosen, place)
+        if room in reached:
+            break
+    return list(reached[max(reached)])
 
 
 def count_tokens(unit: Unit) -> int:

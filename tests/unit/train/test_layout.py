@@ -45,6 +45,16 @@ def test_tiles_are_filled_well():
     assert len(Layout(512, 0).cut(units)) == math.ceil(sum(map(count_tokens, units)) / 512)
 
 
+def test_a_tile_takes_those_that_fill_it_best():
+    """The longest first, each into the first tile with room, would need three."""
+    assert len(Layout(512, 0).cut(make_units([200], [200], [160], [160], [150], [150]))) == 2
+
+
+def test_a_tile_has_no_more_units_than_their_gradients_may_take():
+    batches = Layout(512, 0).cut(make_units(*([2] for _ in range(100))))
+    assert [len(batch) for batch in batches] == [16] * 6 + [4]
+
+
 def test_all_passes_have_the_size_of_the_tile_or_of_their_own_unit_alone():
     layout = Layout(64, 0)
     sizes = []

@@ -1,28 +1,10 @@
-"""The stage's own parts: what the training inputs are, and which records fit."""
+"""The stage's own parts: what the training inputs are."""
 
 import pytest
 
 from penname.config import Config
-from penname.errors import DataError
 from penname.run_dir import RunDir
-from penname.schemas import Record
-from penname.train.train import hash_training_inputs, tokenize_units
-
-
-def make_record(number, *, prompt="p:", completion=" words"):
-    return Record(f"r{number}", "u", prompt, completion, 5, "Cases", "Case X", "title", "text")
-
-
-def test_units_keep_their_place_and_records_that_do_not_fit_are_left_out(byte_tokenizer):
-    records = [make_record(0), make_record(1, prompt="p" * 50), make_record(2), make_record(3, prompt="q" * 50)]
-    units = tokenize_units(byte_tokenizer, records, [[0, 1], [3], [2]], max_tokens=20)
-    assert [len(unit) for unit in units] == [1, 0, 1]
-    assert units[0][0].num_prompt_tokens == 2
-
-
-def test_no_record_that_fits_is_one_line(byte_tokenizer):
-    with pytest.raises(DataError, match=r"raise train\.max_record_tokens"):
-        tokenize_units(byte_tokenizer, [make_record(0, prompt="p" * 50)], [[0]], max_tokens=20)
+from penname.train.train import hash_training_inputs
 
 
 @pytest.fixture
