@@ -59,16 +59,30 @@ def _load(arguments: list[str] | None) -> Any:
 def _run_stages(arguments: list[str] | None, out: str, names: tuple[str, ...] | None = None) -> None:
     import time
 
+    from penname.distributed.launch import read_launch
     from penname.pipeline import STAGE_NAMES, run_stages, summarize
     from penname.progress import format_secs
     from penname.stores.run_folder import open_run_folder
 
     began = time.monotonic()
     config = _load(arguments)
-    folder = open_run_folder(out)
-    has_run = run_stages(config, folder.root, names or STAGE_NAMES, after_stage=folder.bring)
-    # What an earlier run could not bring, this one does.
-    folder.bring()
+    launch = read_launch()
+    if launch.is_follower:
+        from penname.train.follower import follow_training
+
+        # Rank 0 has the run folder; the others wait until it trains.
+        follow_training(timeout_secs=config.engine.timeout_secs)
+        return
+    try:
+        folder = open_run_folder(out)
+        has_run = run_stages(config, folder.root, names or STAGE_NAMES, after_stage=folder.bring)
+        # What an earlier run could not bring, this one does.
+        folder.bring()
+    finally:
+        if launch.num_ranks > 1:
+            from penname.distributed.world import dismiss_followers
+
+            dismiss_followers()
     took = format_secs(time.monotonic() - began)
     if not has_run:
         print(f"Nothing to do: {out} is up to date with this config ({took}).")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 import string
 from pathlib import Path
 from typing import Any, Literal
@@ -29,8 +30,8 @@ class DataConfig(_Section):
     format: Literal["sample", "amazon_reviews_2023", "table"] = "sample"
     """`sample`: the embedded fictional marketplace; `amazon_reviews_2023`: its JSONL layout; `table`: CSV, TSV, JSONL or Parquet by `columns`."""
     reviews: str | None = None
-    """File of reviews, folder of such files, or pattern (`*.jsonl.zst`); `.gz` and `.zst` are read as they are. A relative path counts from the config
-    file's folder. Not used by `sample`."""
+    """File of reviews, folder of such files, pattern (`*.jsonl.zst`), or address in a store (s3://BUCKET/KEY, hf://datasets/OWNER/NAME/PATH); `.gz` and
+    `.zst` are read as they are. A relative path counts from the config file's folder. Not used by `sample`."""
     catalogue: str | None = None
     """File, folder or pattern of product metadata, public. Needed by `amazon_reviews_2023`; for `table` a file of the same kind, or none."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -179,6 +180,10 @@ class ModelConfig(_Section):
     top_layers: int | None = Field(default=10, ge=1)
     """Adapters on the last this many transformer layers only, which makes the backward pass shorter; none: on all of them."""
 
+    def named_from_root(self) -> ModelConfig:
+        """The same with a folder as name given from the root, for workers that stand elsewhere."""
+        return self.model_copy(update={"name": str(Path(self.name).resolve())}) if Path(self.name).is_dir() else self
+
 
 class PrivacyConfig(_Section):
     """What is promised. Noise is calibrated from this and from nothing else."""
@@ -319,6 +324,38 @@ class ReportConfig(_Section):
     """Records shown side by side."""
 
 
+class EngineConfig(_Section):
+    """Where the work is done; `engine: ray` is short for engine.kind. It changes no result: with any engine the files are the same."""
+
+    kind: Literal["local", "ray"] = "local"
+    """local: on this machine (train also on the ranks that torchrun starts). ray: train, generate and evaluate share their work out on a Ray cluster
+    (needs penname[ray])."""
+    address: str | None = None
+    """For ray: host:port of a running cluster, or auto for the one that this machine is part of. None: a cluster on this machine, for the run."""
+    num_workers: int = Field(default=2, ge=1)
+    """For ray: processes at once, each with the model in memory; in training they are the ranks."""
+    threads_per_worker: int = Field(default=1, ge=1)
+    """For ray: threads of each worker, and the processors that it reserves. Another number may round otherwise."""
+    max_retries: int = Field(default=3, ge=0)
+    """For ray: how often a piece of work is done again after its worker was lost."""
+    timeout_secs: float = Field(default=1800.0, gt=0)
+    """Under torchrun: how long a rank waits for another that is connected and says nothing. One that has ended is noticed at once."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_kind(cls, value: Any) -> Any:
+        """`engine: ray` is short for `engine: {kind: ray}`."""
+        return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> EngineConfig:
+        if self.address is not None and self.kind != "ray":
+            raise ValueError("address: goes with engine.kind=ray only; set that too, or remove it")
+        if self.address is not None and self.address != "auto" and not re.fullmatch(r"[\w.\-]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5}", self.address):
+            raise ValueError(f"address: {self.address!r} is not host:port (as `ray start --head` says it) or auto")
+        return self
+
+
 class Config(_Section):
     """Everything a run depends on. Defaults are the embedded demo."""
 
@@ -332,8 +369,7 @@ class Config(_Section):
     report: ReportConfig = ReportConfig()
     tracking: Literal["none", "wandb"] = "none"
     """wandb: send losses and settings to Weights & Biases (WANDB_MODE=offline works). Local files are always written."""
-    engine: Literal["local"] = "local"
-    """local: one process on this machine."""
+    engine: EngineConfig = EngineConfig()
 
 
 def load_config(path: Path | None = None, overrides: list[str] | None = None) -> Config:

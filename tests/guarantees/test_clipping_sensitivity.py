@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from penname.privacy.clipping import clip_and_sum, empty_sum
 from penname.privacy.gradients import LoraEngine, RowPass
 
-FLOAT64_EPS = 2.0**-53
 STRANGE = st.sampled_from([0.0, -0.0, math.inf, -math.inf, math.nan, 1e-45, 1e-38, 1e-20, 1e-5, 1.0, 1e5, 1e20, 1e38, 3.4e38, -3.4e38])
 NUMBERS = st.one_of(STRANGE, st.floats(width=32, allow_nan=True, allow_infinity=True), st.floats(-3, 3, width=32))
 BOUNDS = st.sampled_from([1e-6, 1e-2, 0.5, 1.0, 5.0, 1e6])
@@ -72,7 +71,7 @@ def test_physical_batches_cut_anywhere_give_the_same_sum(grads, bound, data):
         total = total.add_disjoint(clip_and_sum(grads[start:end], l2_clip_norm=bound))
     whole = clip_and_sum(grads, l2_clip_norm=bound)
     assert (total.num_units, total.num_clipped, total.l2_sensitivity) == (whole.num_units, whole.num_clipped, bound)
-    assert float((total.value - whole.value).norm()) <= bound * 2 * len(grads) ** 2 * FLOAT64_EPS
+    assert torch.equal(total.value, whole.value)
 
 
 @pytest.mark.parametrize("num_units", [1, 64, 1000])

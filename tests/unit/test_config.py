@@ -64,7 +64,8 @@ BAD_VALUES = {
     "data.max_malformed_frac=2": ("data.max_malformed_frac",),
     "data.format=amazon_reviews_2023": ("data", "reviews"),
     "data.format=table": ("data", "reviews"),
-    "engine=ray": ("engine", "local"),
+    "engine=spark": ("engine.kind", "local", "ray"),
+    "engine.address=here:1": ("engine", "address", "engine.kind=ray"),
     "tracking=mlflow": ("tracking", "wandb"),
 }
 

@@ -57,6 +57,7 @@ def run_evaluate(config: Config, run_dir: RunDir) -> None:
         test=rows["test_records"],
         synthetic={arm: rows[f"synthetic_{arm}"] for arm in config.train.arms},
         config=config.evaluate,
+        embed=_choose_embed(config),
     )
     results = compute_metrics(samples, metrics)
     for family in ("privacy", "fidelity", "utility"):
@@ -169,6 +170,16 @@ def _compute_one(metric: Metric, samples: Samples) -> list[dict[str, Any]]:
         )
         rows.append({**asdict(result), "version": metric.version})
     return rows
+
+
+def _choose_embed(config: Config) -> Embed | None:
+    """Embeddings on the workers of `engine`, where it has any."""
+    if config.engine.kind == "local":
+        return None
+    from penname.distributed.shards import open_engine
+    from penname.evaluate.embedding_workers import WorkerEmbed
+
+    return WorkerEmbed(config.evaluate.embedding_model, open_engine(**config.engine.model_dump(exclude={"timeout_secs"})))
 
 
 class _EmbedLater:

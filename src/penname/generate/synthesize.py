@@ -63,7 +63,12 @@ def _generate_arm(config: Config, run_dir: RunDir, arm: Arm, template: RecordTem
     key = hash_value([settings, config.model.name, asdict(template), hash_path(adapter), [asdict(c) for c in conditions]])
     partial = PartialFile(target.with_name(f".{target.name}.partial"), key)
     rows = partial.read()
-    if len(rows) < len(conditions):
+    if len(rows) < len(conditions) and config.engine.kind == "ray":
+        from penname.generate.workers import write_on_workers
+
+        with show_progress(f"generate {arm}", len(conditions), done=len(rows)) as progress:
+            write_on_workers(config, arm, template, adapter, conditions, rows, partial.append, progress)
+    elif len(rows) < len(conditions):
         model, tokenizer = load_base_model(config.model)
         writer = RecordWriter(tokenizer, template, config.generate, arm)
         prompts = [writer.encode(condition) for condition in conditions]
@@ -135,30 +140,52 @@ class RecordWriter:
         Raises:
           PennameError: a condition has none after `max_draws_per_record` draws.
         """
-        prompts = [self.encode(condition) for condition in conditions]
-        most_draws, failed = self.config.max_draws_per_record, []
+
+        def keep(row: SyntheticRecord) -> None:
+            save([row])
+            done[row.record_id] = row
+            progress.advance()
+
+        places = [place for place, condition in enumerate(conditions) if condition.record_id not in done]
+        failed = self.write(decoder, conditions, [self.encode(condition) for condition in conditions], places, keep)
+        check_all_parsed(self.config, self.arm, len(failed), num_records=len(conditions))
+
+    def write(
+        self,
+        decoder: Decoder,
+        conditions: Sequence[Condition],
+        prompts: Sequence[tuple[int, ...]],
+        places: Sequence[int],
+        save: Callable[[SyntheticRecord], None],
+    ) -> list[int]:
+        """Draws until each of the places has a record that parses, or was drawn `max_draws_per_record` times.
+
+        Args:
+          decoder: Writes the texts.
+          conditions: All of the run; a condition's place decides its random numbers.
+          prompts: Of all conditions: a run that goes on, or a part of one, computes what the whole run would have.
+          places: Which conditions to write.
+          save: Gets each record as soon as it is finished.
+        Returns:
+          The places without a record that parses.
+        """
+        failed: list[int] = []
 
         def take(request: Request, text: Decoded) -> Request | None:
             seed, place, draw = request.key
             row = self._parse(conditions[place], text, draw)
             if row is None:
-                if draw < most_draws:
+                if draw < self.config.max_draws_per_record:
                     return Request((seed, place, draw + 1), request.prompt)
                 failed.append(place)
                 return None
-            save([row])
-            done[row.record_id] = row
-            progress.advance()
+            save(row)
             return None
 
-        pending = [Request((self.config.seed, i, 1), prompts[i]) for i, condition in enumerate(conditions) if condition.record_id not in done]
-        # The beginning that all prompts share, those of finished records too: a run that goes on computes what the whole run would have.
-        decoder.decode(pending, take, prefix=find_prefix(prompts))
-        if failed:
-            raise PennameError(
-                f"generate: {len(failed):,} of {len(conditions):,} records of the arm {self.arm} did not parse after {most_draws} draws each: the model has "
-                "not learned the form; train longer, or raise generate.max_draws_per_record"
-            )
+        requests = [Request((self.config.seed, place, 1), prompts[place]) for place in places]
+        # The beginning that all prompts share, those of finished records too.
+        decoder.decode(requests, take, prefix=find_prefix(prompts))
+        return failed
 
     def encode(self, condition: Condition) -> tuple[int, ...]:
         """The prompt of one condition as tokens."""
@@ -198,4 +225,17 @@ class RecordWriter:
             text=body,
             finish_reason=text.finish_reason,
             num_draws=draw,
+        )
+
+
+def check_all_parsed(config: GenerateConfig, arm: Arm, num_failed: int, *, num_records: int) -> None:
+    """Checks that every condition has a record.
+
+    Raises:
+      PennameError: some have none that parses.
+    """
+    if num_failed:
+        raise PennameError(
+            f"generate: {num_failed:,} of {num_records:,} records of the arm {arm} did not parse after {config.max_draws_per_record} draws each: the model has "
+            "not learned the form; train longer, or raise generate.max_draws_per_record"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +32,23 @@ BATCH_TOKENS = 1024
 _HUB_TIMEOUT_SECS = 10.0
 
 
+@dataclass(frozen=True)
+class TextBatch:
+    """Texts of like length. PRIVATE when they are real."""
+
+    places: list[int]
+    """Of the texts in the list that was cut."""
+    token_ids: list[list[int]]
+
+
 class Embedder:
     """A text encoder: mean over the tokens of a text, scaled to unit length."""
 
     def __init__(self, model: torch.nn.Module, tokenizer: Any) -> None:
         self._model, self._tokenizer = model.eval(), tokenizer
         config: Any = model.config
-        self._width = int(config.hidden_size)
+        self.width = int(config.hidden_size)
+        """D."""
 
     def embed(self, texts: list[str]) -> np.ndarray:
         """Embeds texts. Texts are sorted by length first, so that little of a batch is padding; the order returned is theirs.
@@ -48,17 +59,23 @@ class Embedder:
           (n, D) float32, each row of unit length; D is 384 for MiniLM. As private as the texts.
         Source: Reimers and Gurevych (2019), mean pooling. https://arxiv.org/abs/1908.10084
         """
+        vectors = np.zeros((len(texts), self.width), dtype=np.float32)
+        for batch in self.cut(texts):
+            vectors[batch.places] = self.embed_batch(batch)
+        return vectors
+
+    def cut(self, texts: list[str]) -> list[TextBatch]:
+        """The batches that `embed` computes, each by itself; padding is a part of a batch, so the vectors are those of these batches and no others."""
+        token_ids = self._tokenizer(texts, truncation=True, max_length=MAX_TOKENS)["input_ids"] if texts else []
+        order = sorted(range(len(texts)), key=lambda i: len(token_ids[i]))
+        return [TextBatch(places, [token_ids[i] for i in places]) for places in _cut_batches(order, token_ids)]
+
+    def embed_batch(self, batch: TextBatch) -> np.ndarray:
+        """(B, D) float32, unit length. As private as the texts."""
         import torch
 
-        if not texts:
-            return np.zeros((0, self._width), dtype=np.float32)
-        token_ids = self._tokenizer(texts, truncation=True, max_length=MAX_TOKENS)["input_ids"]
-        order = sorted(range(len(texts)), key=lambda i: len(token_ids[i]))
-        vectors = np.zeros((len(texts), self._width), dtype=np.float32)
         with torch.inference_mode():
-            for batch in _cut_batches(order, token_ids):
-                vectors[batch] = self._embed_batch([token_ids[i] for i in batch]).cpu().numpy()
-        return vectors
+            return self._embed_batch(batch.token_ids).cpu().numpy()
 
     def _embed_batch(self, token_ids: list[list[int]]) -> torch.Tensor:
         """(B, D): mean over real tokens, unit length."""

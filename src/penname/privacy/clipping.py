@@ -9,9 +9,11 @@ import torch
 
 from penname.privacy.errors import PrivacyError
 
-# A clipped gradient is a little shorter than the bound, and the difference is what rounding may use up: that of its own norm and scale, a few
-# parts in 10^16, and that of the sums with and without a unit. A sum of n terms of norm C in float64 is wrong by at most n^2 2^-53 C.
+# A clipped gradient is a little shorter than the bound, and the difference is what the rounding of its norm and scale may use up, a few parts in 10^16.
 _ROUNDING_MARGIN = 1e-5
+# What a unit adds is cut to whole steps of a grid, the largest power of two up to C times 2^-34: less than 2^35 steps a coordinate, so sums of up to
+# 200,000 units stay below 2^53 steps, and float64 adds them without rounding, in any order.
+_GRID_BITS = 34
 _MAX_UNITS_A_SUM = 200_000
 _PART_PARAMS = 65_536
 
@@ -50,7 +52,7 @@ def clip_and_sum(unit_grads: torch.Tensor, *, l2_clip_norm: float) -> BoundedSum
     """Clips each unit's gradient and sums them.
 
     Guarantee: L2 sensitivity <= l2_clip_norm under ADD_OR_REMOVE_ONE, rounding included; what a unit adds is a function of its own row alone,
-    bit for bit; a unit that is not finite contributes zero.
+    bit for bit, and sums are exact, in any order and however they are cut; a unit that is not finite contributes zero.
 
     Args:
       unit_grads: (U, P) float32, PRIVATE; U may be 0.
@@ -75,16 +77,18 @@ def clip_and_sum(unit_grads: torch.Tensor, *, l2_clip_norm: float) -> BoundedSum
     for row in unit_grads:
         norm = _norm(row)
         scales.append((min(1.0, bound / norm) if norm else 1.0) if math.isfinite(norm) else 0.0)
+    step = 2.0 ** (math.frexp(l2_clip_norm)[1] - 1 - _GRID_BITS)
     # Unit by unit, each in the same way; part by part, so that the part of the sum stays in the processor's cache while they are added.
     for begin in range(0, unit_grads.shape[1], _PART_PARAMS):
         part = slice(begin, begin + _PART_PARAMS)
         for row, scale in zip(unit_grads, scales, strict=True):
             # Not finite: zero times such a number is no number.
             if scale:
-                # First scaled, then added: in one step the product would be rounded together with the sum over the others.
-                value[part] += row[part].double().mul_(scale)
+                # First scaled, then added: in one step the product would be rounded together with the sum over the others. Cut towards zero,
+                # which makes it no longer.
+                value[part] += row[part].double().mul_(scale / step).trunc_()
     # To the processor, where the noise is drawn.
-    return BoundedSum(value.cpu(), l2_clip_norm, len(unit_grads), sum(0 < scale < 1 for scale in scales))
+    return BoundedSum(value.cpu().mul_(step), l2_clip_norm, len(unit_grads), sum(0 < scale < 1 for scale in scales))
 
 
 def _norm(row: torch.Tensor) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from penname.progress import show_progress
 from penname.run_dir import write_rows
 from penname.train.arms import TrainingArm
 from penname.train.checkpoint import load_checkpoint, read_metric_rows, save_checkpoint
-from penname.train.layout import Layout, Unit, count_tokens
+from penname.train.layout import Layout, Units, count_tokens
 from penname.train.memory import UnitSummer
+from penname.train.ranks import Summer
 
 _WARMUP_FRAC = 0.1
 
@@ -35,7 +36,7 @@ class ArmFiles:
 
 def train_arm(
     model: Any,
-    units: Sequence[Unit],
+    units: Units,
     arm: TrainingArm,
     config: TrainConfig,
     files: ArmFiles,
@@ -43,6 +44,7 @@ def train_arm(
     layout: Layout,
     frozen: FrozenLayers | None = None,
     keep_tile: Callable[[int], None] = lambda tile_tokens: None,
+    share: Callable[[UnitSummer], Summer] = lambda own: own,
     label: str,
     learning_rate: float,
     inputs_sha256: str,
@@ -59,6 +61,7 @@ def train_arm(
       layout: Of records in tensors.
       frozen: Keeps what the frozen layers make of a record.
       keep_tile: Gets every smaller tile that memory makes necessary.
+      share: Makes of what sums on this rank what sums on all.
       label: For the progress bar.
       learning_rate: Peak.
       inputs_sha256: Of data and settings; a checkpoint of others is not used.
@@ -69,7 +72,7 @@ def train_arm(
     start = load_checkpoint(files.checkpoint, model, optimizer, inputs_sha256=inputs_sha256)
     write_rows(files.metrics, read_metric_rows(files.metrics, num_steps=start))
     model.train()
-    summer = UnitSummer(model, arm, layout, frozen, keep_tile=keep_tile)
+    summer = share(UnitSummer(model, arm, layout, frozen, keep_tile=keep_tile))
     num_steps, saved_at = arm.mechanism.num_steps, time.monotonic()
     with open(files.metrics, "a", encoding="utf-8") as metrics, show_progress(label, num_steps, done=start) as progress:
         for step in range(start, num_steps):
@@ -86,14 +89,12 @@ def train_arm(
     model.eval()
 
 
-def run_step(
-    model: Any, units: Sequence[Unit], arm: TrainingArm, config: TrainConfig, optimizer: torch.optim.Optimizer, summer: UnitSummer, *, step: int
-) -> dict[str, Any]:
+def run_step(model: Any, units: Units, arm: TrainingArm, config: TrainConfig, optimizer: torch.optim.Optimizer, summer: Summer, *, step: int) -> dict[str, Any]:
     """One step: an empty draw is a step of pure noise, like any other. Returns the step's figures. PRIVATE."""
     began = time.monotonic()
     # From the secret key: a known seed would let one unit's presence shift the masks of the others. A step computed again is the same step.
     torch.manual_seed(arm.mechanism.draw_dropout_seed(step))
-    drawn = [units[i] for i in arm.mechanism.draw_units(step, num_units=len(units)) if units[i]]
+    drawn = [unit for i in arm.mechanism.draw_units(step, num_units=len(units)) if (unit := units[int(i)])]
     total, losses = summer.sum(drawn)
     # The divisor is the expected batch size, a public constant; the drawn size is private.
     update = arm.mechanism.release(step, total) / config.expected_batch_size

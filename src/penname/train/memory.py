@@ -98,9 +98,13 @@ class UnitSummer:
 
     def try_out(self) -> None:
         """Sums made-up units that fill a tile as far as any can, so that a tile that is too large shows before any real unit is read."""
+        self.sum(self.make_up_units())
+
+    def make_up_units(self) -> list[Unit]:
+        """Units of public tokens that fill a tile as far as any can."""
         num_units = self.layout.max_units_a_batch
         num_tokens = (self.layout.tile_tokens or MIN_TILE_TOKENS) // num_units
-        self.sum([[TokenizedRecord([0] * num_tokens, 1)]] * num_units)
+        return [[TokenizedRecord([0] * num_tokens, 1)]] * num_units
 
     def sum(self, units: Sequence[Unit]) -> tuple[BoundedSum, torch.Tensor]:
         """See `sum_units`.
@@ -115,20 +119,29 @@ class UnitSummer:
                 if not is_out_of_memory(error):
                     raise
             # Outside of the handler, so that what the failed pass held is free before the next begins.
-            self.layout, tile_tokens = _halve(self.layout)
-            if self._frozen is not None:
-                self._frozen.tile_tokens = tile_tokens
-            self._keep_tile(tile_tokens)
+            tile_tokens = _halve(self.layout)
+            self.shrink(tile_tokens)
             say(f"train: out of memory; goes on with train.physical_batch_tokens={tile_tokens}")
+
+    def shrink(self, tile_tokens: int) -> None:
+        """Goes on with smaller tiles, for good."""
+        self.layout = replace(self.layout, tile_tokens=tile_tokens)
+        if self._frozen is not None:
+            self._frozen.tile_tokens = tile_tokens
+        self._keep_tile(tile_tokens)
+
+    def forget(self) -> None:
+        """Drops what is kept of the frozen layers, so that it is computed anew."""
+        if self._frozen is not None:
+            self._frozen.forget()
 
 
 _ADVICE = "set train.gradient_checkpointing=true, lower train.max_record_tokens"
 
 
-def _halve(layout: Layout) -> tuple[Layout, int]:
+def _halve(layout: Layout) -> int:
     if layout.tile_tokens is None:
         raise ModelError(f"train: out of memory on one record at a time; {_ADVICE}, or take a smaller model.name")
     if layout.tile_tokens < 2 * MIN_TILE_TOKENS:
         raise ModelError(f"train: out of memory with train.physical_batch_tokens={layout.tile_tokens}; {_ADVICE}, or free memory")
-    tile_tokens = layout.tile_tokens // 2
-    return replace(layout, tile_tokens=tile_tokens), tile_tokens
+    return layout.tile_tokens // 2

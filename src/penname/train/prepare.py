@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def prepare_model(
-    model: PreTrainedModel, model_config: ModelConfig, train_config: TrainConfig, *, pad_id: int, tile_tokens: int | None = None
+    model: PreTrainedModel, model_config: ModelConfig, train_config: TrainConfig, *, pad_id: int, tile_tokens: int | None = None, num_local: int = 1
 ) -> tuple[PeftModel, Layout]:
     """The adapted model, and the layout of records that it trains with.
 
@@ -30,6 +30,7 @@ def prepare_model(
       train_config: `layout`, `physical_batch_tokens`, `gradient_checkpointing`, `gradients`, `max_record_tokens`, `seed`.
       pad_id: Token of the filling.
       tile_tokens: What was chosen before for this run, and wins; none: `physical_batch_tokens`, or what free memory allows.
+      num_local: Ranks that share the memory of this machine.
     Raises:
       ModelError: records may be longer than the model can read, or the model has none of the target modules, cannot have the layout that is
         asked for, or has no layers to compute again.
@@ -43,7 +44,7 @@ def prepare_model(
         is_fused = num_fused == shape.num_layers
         tile_tokens = tile_tokens or train_config.physical_batch_tokens
         if tile_tokens is None:
-            free_bytes = read_free_bytes(model.device)
+            free_bytes = read_free_bytes(model.device) // (num_local if model.device.type == "cpu" else 1)
             tile_tokens = choose_tile_tokens(shape, model_config, train_config, weight_bytes=weight_bytes, is_fused=is_fused, free_bytes=free_bytes)
         layout = replace(layout, tile_tokens=tile_tokens)
     if train_config.gradient_checkpointing:

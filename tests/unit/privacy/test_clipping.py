@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import pytest
 import torch
 
@@ -46,6 +48,19 @@ def test_what_a_unit_adds_does_not_depend_on_the_others():
         assert torch.equal(clip_and_sum(grads[list(rows)], l2_clip_norm=0.3).value, total)
 
 
+@pytest.mark.parametrize("bound", [1e-6, 0.1, 1.0, 1.999, 3e5])
+def test_a_sum_is_exact_in_any_order_and_however_it_is_cut(bound):
+    """Rationals know no rounding; 400 units of which most are clipped, some much shorter than the bound."""
+    generator = torch.Generator().manual_seed(2)
+    grads = torch.randn(400, 3, generator=generator) * bound * 10.0 ** torch.randint(-6, 3, (400, 1), generator=generator)
+    total = clip_and_sum(grads, l2_clip_norm=bound)
+    alone = [clip_and_sum(grads[i : i + 1], l2_clip_norm=bound).value.tolist() for i in range(400)]
+    assert [Fraction(x) for x in total.value.tolist()] == [sum(Fraction(row[column]) for row in alone) for column in range(3)]
+    order = torch.randperm(400, generator=generator)
+    parts = [clip_and_sum(grads[part], l2_clip_norm=bound) for part in order.split([1, 150, 0, 249])]
+    assert torch.equal(parts[3].add_disjoint(parts[1]).add_disjoint(parts[0].add_disjoint(parts[2])).value, total.value)
+
+
 def test_more_units_than_the_rounding_of_a_sum_covers_are_refused():
     many = BoundedSum(torch.zeros(1, dtype=torch.float64), 1.0, 199_999, 0)
     assert many.add_disjoint(clip_and_sum(torch.ones(1, 1), l2_clip_norm=1.0)).num_units == 200_000
@@ -69,7 +84,7 @@ def test_sums_over_disjoint_units_join_and_other_bounds_do_not():
     grads = torch.randn(7, 5, generator=torch.Generator().manual_seed(1))
     parts = clip_and_sum(grads[:3], l2_clip_norm=0.5).add_disjoint(clip_and_sum(grads[3:], l2_clip_norm=0.5))
     whole = clip_and_sum(grads, l2_clip_norm=0.5)
-    torch.testing.assert_close(parts.value, whole.value)
+    assert torch.equal(parts.value, whole.value)
     assert (parts.num_units, parts.num_clipped, parts.l2_sensitivity) == (whole.num_units, whole.num_clipped, 0.5)
     with pytest.raises(PrivacyError, match=r"0\.5 and 0\.6"):
         parts.add_disjoint(empty_sum(5, l2_clip_norm=0.6))

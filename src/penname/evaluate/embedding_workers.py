@@ -1,0 +1,45 @@
+"""Embeddings computed by several workers, in the very batches that one process would compute, so that they are the same."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from penname.distributed.shards import ShardEngine
+from penname.distributed.shares import cut_evenly
+from penname.model.embedding import Embedder, TextBatch, load_embedder
+
+_SHARDS_A_WORKER = 4
+
+
+class WorkerEmbed:
+    """Texts to embeddings on an engine's workers."""
+
+    def __init__(self, name: str, engine: ShardEngine) -> None:
+        # Workers stand elsewhere.
+        self._name, self._engine = str(Path(name).resolve()) if Path(name).is_dir() else name, engine
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        """(n, D) float32, unit length; as `Embedder.embed`.
+
+        Args:
+          texts: PRIVATE when real.
+        Raises:
+          ModelError: the embedding model is not there, here or at a worker.
+          EngineError: the cluster does not answer, or workers are lost again and again.
+        """
+        embedder = load_embedder(self._name)
+        batches = embedder.cut(texts)
+        shards = [batches[part.start : part.stop] for part in cut_evenly(len(batches), _SHARDS_A_WORKER * self._engine.num_workers)]
+        vectors = np.zeros((len(texts), embedder.width), dtype=np.float32)
+        for place, parts in self._engine.map_shards(embed_shard, shards, prepare=partial(load_embedder, self._name)):
+            for batch, own in zip(shards[place], parts, strict=True):
+                vectors[batch.places] = own
+        return vectors
+
+
+def embed_shard(embedder: Embedder, batches: list[TextBatch]) -> list[np.ndarray]:
+    """What a worker computes."""
+    return [embedder.embed_batch(batch) for batch in batches]
