@@ -10,13 +10,13 @@ DEV := $(VENV)/.installed-dev
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs clean
+.PHONY: help setup demo test test-cluster lint bench docs clean
 .SILENT:
 # A recipe that fails must not leave a file that looks finished.
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s  %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(RUNTIME) ## install penname and the pinned versions of lock/ into .venv/
 	echo 'Ready: $(BIN)/penname --help'
@@ -26,6 +26,9 @@ demo: $(RUNTIME) ## run all stages on the embedded fictional marketplace into ru
 
 test: $(DEV) ## run the test suite
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-cluster: $(DEV) ## run the tests that start Ray Train, some minutes, with nothing beside them
+	$(BIN)/python -m pytest -m cluster
 
 lint: $(DEV) ## ruff, its formatter, and pyright
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ import pytest
 from penname.run_dir import read_rows
 from tests.pipeline.conftest import wait_until, write_config
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 
 ON_RAY = ["engine.kind=ray", "engine.num_workers=2"]
 ADAPTER = "2_train/with_dp/adapter/adapter_model.safetensors"
