@@ -8,7 +8,7 @@ import pytest
 from penname.distributed.errors import EngineError
 from penname.distributed.ray_cluster import open_cluster
 from penname.distributed.ray_shards import RayEngine
-from penname.distributed.shards import LocalEngine, ProcessEngine
+from penname.distributed.shards import LocalEngine
 from penname.errors import DataError
 from tests.unit.distributed import shard_work
 from tests.unit.distributed.shard_work import Mortal
@@ -27,11 +27,11 @@ def ray_cluster(tmp_path_factory):
             yield ray
 
 
-@pytest.fixture(params=["local", "processes", "ray"])
+@pytest.fixture(params=["local", "ray"])
 def engine(request):
     if request.param == "ray":
         request.getfixturevalue("ray_cluster")
-    return {"local": LocalEngine(), "processes": ProcessEngine(2), "ray": RayEngine(num_workers=2)}[request.param]
+    return {"local": LocalEngine(), "ray": RayEngine(num_workers=2)}[request.param]
 
 
 def test_the_contract_of_a_shard_engine(engine):
@@ -59,15 +59,13 @@ def test_the_contract_of_a_shard_engine(engine):
         list(engine.map_shards(shard_work.multiply, SHARDS, prepare=shard_work.prepare_badly))
 
 
-@pytest.mark.parametrize("kind", ["processes", "ray"])
-def test_a_lost_worker_is_replaced_and_one_that_is_lost_for_ever_is_told(kind, tmp_path, request):
-    if kind == "ray":
-        request.getfixturevalue("ray_cluster")
-    engine = ProcessEngine(2, max_retries=6) if kind == "processes" else RayEngine(num_workers=2, max_retries=6)
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_lost_worker_is_replaced_and_one_that_is_lost_for_ever_is_told(tmp_path):
+    engine = RayEngine(num_workers=2, max_retries=6)
     found = dict(engine.map_shards(shard_work.die_once, range(6), prepare=Mortal(tmp_path).prepare))
     assert found == {place: place * place for place in range(6)}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "4"]
-    hopeless = ProcessEngine(1, max_retries=0) if kind == "processes" else RayEngine(num_workers=1, max_retries=0)
+    hopeless = RayEngine(num_workers=1, max_retries=0)
     with pytest.raises(EngineError, match="engine: ") as caught:
         list(hopeless.map_shards(shard_work.die_always, range(3), prepare=Mortal(tmp_path).prepare))
     assert "\n" not in str(caught.value)
@@ -78,11 +76,9 @@ def test_more_workers_than_a_cluster_has_room_for_are_refused(ray_cluster):
         list(RayEngine(num_workers=9, threads_per_worker=2).map_shards(shard_work.multiply, SHARDS, prepare=shard_work.prepare_badly))
 
 
-@pytest.mark.parametrize("kind", ["processes", "ray"])
-def test_a_worker_has_the_threads_that_it_is_given(kind, request):
-    if kind == "ray":
-        request.getfixturevalue("ray_cluster")
-    engine = ProcessEngine(1) if kind == "processes" else RayEngine(num_workers=1)
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_worker_has_the_threads_that_it_is_given():
+    engine = RayEngine(num_workers=1)
     assert dict(engine.map_shards(shard_work.count_threads, [0], prepare=partial(shard_work.prepare, 1))) == {0: ("1", 1)}
 
 
