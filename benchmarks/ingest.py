@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -146,6 +145,7 @@ def main() -> None:
         print(json.dumps({"ours": measure_ours, "original": measure_original}[way](Path(data), Path(out))))
         return
     # Here, for the other environment has neither.
+    from resumable import describe_machine, write_atomically
     from sample_data_variety import environment
 
     from penname.ingest.sample_data import write_sample_data
@@ -171,9 +171,8 @@ def main() -> None:
         num_bytes = (root / "large" / REVIEWS).stat().st_size
     if not args.quick:
         identity = {"script": "benchmarks/ingest.py", **environment(("polars", "pyarrow", "orjson")), "seed": args.seed, "num_base_reviews": num_base}
-        RESULT_FILE.parent.mkdir(parents=True, exist_ok=True)
-        result = {**identity, "num_cores": os.cpu_count(), "num_bytes": num_bytes, "rounds": rounds, "ratios": ratios}
-        RESULT_FILE.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        result = {**identity, "cpu": describe_machine(), "num_bytes": num_bytes, "rounds": rounds, "ratios": ratios}
+        write_atomically(RESULT_FILE, json.dumps(result, indent=2) + "\n")
     print(json.dumps(ratios))
 
 
