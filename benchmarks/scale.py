@@ -200,6 +200,8 @@ def measure(*, quick: bool, seed: int) -> dict[str, Any]:
     sampler = simulate_sampler(num_units=10**7 if quick else 10**9, expected=ASSUMED["expected_batch_size"], num_steps=2 if quick else 3, seed=seed)
     config = load_config()
     adapters = {model: KNOWN_MODELS[model].count_params(ModelConfig(top_layers=None)) for model in MODELS}
+    # What is only done once, such as importing the optimizer, is no part of a step.
+    simulate_reducer(num_params=1000, num_ranks=1, seed=seed)
     reducers = {f"{model}/{ranks}": simulate_reducer(num_params=adapters[model], num_ranks=ranks, seed=seed) for model in MODELS for ranks in NUM_GPUS}
     # A draw takes time in proportion to the units.
     draw_secs = median(sampler["secs"]) / sampler["num_units"] * ASSUMED["train_frac"] * DATA["num_users"]
@@ -230,7 +232,7 @@ def write_tables(result: dict[str, Any]) -> None:
     for name, step in result["reducers"].items():
         model, _, ranks = name.partition("/")
         secs = f"{step['add_secs']:.2f} + {step['noise_secs']:.2f} + {step['adam_secs']:.2f}"
-        lines.append(f"| {model}, P = {step['num_params']:,}, {ranks} ranks: adding sums + noise + Adam, seconds a step | {secs} |")
+        lines.append(f"| {model}, P = {step['num_params']:,}, {ranks} rank{'s' * (ranks != '1')}: adding sums + noise + Adam, seconds a step | {secs} |")
     replace_between_markers(
         DOCUMENT, "scale:measured", [*lines, "", f"Commit {result['commit'][:10]}, {result['cpu']['processor']}, two threads, seed {result['seed']}."]
     )
@@ -243,7 +245,7 @@ def _paper_table(result: dict[str, Any]) -> list[str]:
     if ingest:
         lines.append(f"| ingest, {ingest['gigabytes']:,.0f} GB at {ingest['rows_per_sec']:,.0f} rows/s for two cores a GPU | {_hours(ingest['hours'])} |")
     for model, plan in result["training"].items():
-        cells = " | ".join(f"{hour['products']:.1f} + {hour['rank_0_alone']:.1f}" for hour in plan["hours"].values())
+        cells = " | ".join(f"{hour['products']:.2f} + {hour['rank_0_alone']:.2f}" for hour in plan["hours"].values())
         lines.append(f"| training {model}, {plan['tokens'] / 1e9:.2f} G tokens: products + what rank 0 does alone | {cells} |")
     for model, plan in result["generation"].items():
         lines.append(f"| writing {ASSUMED['num_generated']:,} reviews with {model} | {_hours(plan['hours'])} |")
@@ -258,7 +260,7 @@ def _paper_table(result: dict[str, Any]) -> list[str]:
 
 
 def _hours(hours: dict[str, float]) -> str:
-    return " | ".join(f"{hour:,.1f}" for hour in hours.values())
+    return " | ".join(f"{hour:,.2f}" for hour in hours.values())
 
 
 def main() -> None:
