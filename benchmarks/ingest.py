@@ -1,5 +1,7 @@
 """From raw reviews to records: our first two stages on 200,000 and on 2,000,000 reviews, and the code that we set out from on the rows that it took.
 
+Beside them the same tables in Polars and in DuckDB alone (`table_engines.py`), with neither our cleaning nor our checks.
+
 The reviews are those of `penname sample-data`, each copied with another user and another product id, so that two million take seconds to write.
 Every measurement is a process of its own. Memory is the most anonymous memory that the process held (RssAnon): pages of files that the system
 keeps at its own leisure do not count.
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,15 @@ def measure_original(data: Path, out: Path) -> dict[str, Any]:
     return {"num_rows": num_rows, "num_records": len(joined), "load_and_join_secs": between - began, "write_secs": ended - between, "secs": ended - began}
 
 
+def measure_engine(way: str, data: Path, out: Path) -> dict[str, Any]:
+    """The tables alone, in an engine as it comes."""
+    import table_engines
+
+    result = getattr(table_engines, f"measure_{way}")(data / REVIEWS, data / PRODUCTS, out)
+    num_rows = sum(block.count(b"\n") for block in iter(partial((data / REVIEWS).open("rb").read, 1 << 24), b""))
+    return {"num_rows": num_rows, **result}
+
+
 def measure(way: str, data: Path, python: str) -> dict[str, Any]:
     """Runs one way in a process of its own, and watches its memory."""
     with tempfile.TemporaryDirectory(dir=data.parent) as folder, tempfile.TemporaryFile("w+") as answer:
@@ -126,6 +138,8 @@ def compare(rounds: list[dict[str, Any]]) -> dict[str, float]:
     ratios = {
         "ours_over_pandas": [r["large"]["rows_a_sec"] / r["original"]["rows_a_sec"] for r in rounds],
         "ingest_alone_over_pandas": [r["large"]["num_rows"] / r["large"]["ingest_secs"] / r["original"]["rows_a_sec"] for r in rounds],
+        "ours_over_polars_alone": [r["large"]["rows_a_sec"] / r["large_polars"]["rows_a_sec"] for r in rounds],
+        "ours_over_duckdb_alone": [r["large"]["rows_a_sec"] / r["large_duckdb"]["rows_a_sec"] for r in rounds],
         "peak_rss_gb": [r["large"]["peak_anonymous_gb"] for r in rounds],
         "memory_growth": [r["large"]["peak_anonymous_gb"] / r["small"]["peak_anonymous_gb"] for r in rounds],
     }
@@ -142,7 +156,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.measure:
         way, data, out = args.measure
-        print(json.dumps({"ours": measure_ours, "original": measure_original}[way](Path(data), Path(out))))
+        measures = {"ours": measure_ours, "original": measure_original}
+        print(json.dumps(measures.get(way, partial(measure_engine, way))(Path(data), Path(out))))
         return
     # Here, for the other environment has neither.
     from resumable import describe_machine, write_atomically
@@ -164,13 +179,22 @@ def main() -> None:
                     "original": measure("original", root / "small", args.pandas_python),
                     "small": measure("ours", root / "small", sys.executable),
                     "large": measure("ours", root / "large", sys.executable),
+                    "small_polars": measure("polars", root / "small", sys.executable),
+                    "large_polars": measure("polars", root / "large", sys.executable),
+                    "small_duckdb": measure("duckdb", root / "small", sys.executable),
+                    "large_duckdb": measure("duckdb", root / "large", sys.executable),
                 }
             )
             print(f"round {number + 1}: {json.dumps(rounds[-1])}", file=sys.stderr)
         ratios = compare(rounds)
         num_bytes = (root / "large" / REVIEWS).stat().st_size
     if not args.quick:
-        identity = {"script": "benchmarks/ingest.py", **environment(("polars", "pyarrow", "orjson")), "seed": args.seed, "num_base_reviews": num_base}
+        identity = {
+            "script": "benchmarks/ingest.py",
+            **environment(("polars", "pyarrow", "msgspec", "duckdb", "pandas")),
+            "seed": args.seed,
+            "num_base_reviews": num_base,
+        }
         result = {**identity, "cpu": describe_machine(), "num_bytes": num_bytes, "rounds": rounds, "ratios": ratios}
         write_atomically(RESULT_FILE, json.dumps(result, indent=2) + "\n")
     print(json.dumps(ratios))

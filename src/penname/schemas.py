@@ -38,17 +38,10 @@ class Review:
     product_title: str
     """From the catalogue, or a column of the table; empty where there is none."""
 
-    def content(self) -> str:
-        """All of it but `source` as one text: equal for two reviews if and only if they are copies of each other. PRIVATE.
 
-        Ids and duplicates are decided by this. Were a field left out, dropping a row could rename or bring back another that differs in it,
-        and the row of one unit would then decide over that of another.
-        """
-        ids = (self.user_id or "", self.unit_id or "")
-        parts = (*ids, str(self.rating), self.category, self.product_id, self.product_title, self.title, self.text)
-        # The lengths keep ("a", "bc") and ("ab", "c") apart.
-        lengths = ",".join(str(len(part)) for part in parts)
-        return "".join((lengths, ":", *parts))
+CONTENT = ("user_id", "unit_id", "rating", "category", "product_id", "product_title", "title", "text")
+"""Every field of a review but where it came from. Ids and duplicates are decided by these: were one left out, dropping a row could rename or bring back
+another that differs in it, and the row of one unit would then decide over that of another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ records fills it, generate fills and parses it; stages do not import each other,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from penname.config import RecordsConfig, completion_end, completion_separator
 
@@ -48,7 +49,7 @@ class RecordTemplate:
         """The prompt, from public or privately released attributes alone."""
         return self.prompt.format(rating=rating, category=category, product_title=product_title)
 
-    @property
+    @cached_property
     def end(self) -> str:
         """The end mark after the text; empty where the end-of-text token alone ends a completion."""
         return completion_end(self.completion)

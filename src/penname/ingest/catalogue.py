@@ -29,7 +29,7 @@ class Catalogue:
         """Titles and categories of these products, as Polars Series; null where the catalogue has no such product."""
         import polars as pl
 
-        rows = pl.Series([self.rows.get(product_id) for product_id in product_ids], dtype=pl.UInt32)
+        rows = pl.Series(list(map(self.rows.get, product_ids.to_list())), dtype=pl.UInt32)
         return self.table["title"].gather(rows), self.table["category"].gather(rows)
 
     def complete(self) -> Any:

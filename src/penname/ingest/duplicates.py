@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-CONTENT = ("user_id", "unit_id", "rating", "title", "text", "category", "product_id", "product_title")
-"""All fields of a review but where it came from: what `Review.content` is made of."""
+from penname.schemas import CONTENT
 
 
 def drop_copies(reviews: Any) -> Any:

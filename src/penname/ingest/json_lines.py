@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, NoReturn
 
 from penname.errors import DataError
 from penname.ingest.input_file import MAX_LINE_BYTES, Block, Line, decode_line, read_blocks, read_lines
@@ -28,31 +30,96 @@ class JsonBlock:
 
     def parse(self) -> RawBatch:
         """Its rows; blank lines are none."""
-        import orjson
-
         batch = RawBatch({field: [] for field in self.columns})
         if self.block.is_too_long:
             batch.reject(Reject(self.block.first_line, "line_too_long"))
             return batch
-        rows: list[dict[str, Any]] = []
-        codec = self.block.codec
-        for number, data in enumerate(self.block.data.split(b"\n"), self.block.first_line):
-            try:
-                # Nothing is no JSON: what cannot be handed over as it is goes the other way.
-                value = orjson.loads(data if codec == "utf-8" and len(data) <= MAX_LINE_BYTES else b"")
-            except orjson.JSONDecodeError:
-                line = decode_line(data, number, codec)
-                if line.problem is None and not line.text.strip():
-                    continue
-                value = parse_json_line(line)
-            if type(value) is dict:
-                batch.lines.append(number)
-                rows.append(value)
-            else:
-                batch.reject(value if isinstance(value, Reject) else _not_an_object(number, value))
+        columns = tuple(dict.fromkeys(self.columns.values()))
+        rows = self._read_plain_lines(columns, batch)
+        if rows is None:
+            rows = self._read_each_line(columns, batch)
         for field, column in self.columns.items():
-            batch.columns[field] = [row.get(column, MISSING) for row in rows]
+            batch.columns[field] = list(map(attrgetter(f"column_{columns.index(column)}"), rows))
         return batch
+
+    def _read_plain_lines(self, columns: tuple[str, ...], batch: RawBatch) -> list[Any] | None:
+        """All lines at once, or None where one of them is not simply an object. What becomes of a line is the same either way."""
+        lines = self._split()
+        if self.block.codec != "utf-8" or len(self.block.data) > MAX_LINE_BYTES or not is_utf8(self.block.data):
+            return None
+        try:
+            rows = list(map(_make_decode(columns), lines))
+        except (ValueError, RecursionError):
+            return None
+        batch.lines = list(range(self.block.first_line, self.block.first_line + len(lines)))
+        return rows
+
+    def _read_each_line(self, columns: tuple[str, ...], batch: RawBatch) -> list[Any]:
+        decode, rows = _make_decode(columns), list[Any]()
+        for number, line in enumerate(self._split(), self.block.first_line):
+            try:
+                # A value that is read past is not decoded: that it is text must be seen otherwise.
+                if self.block.codec != "utf-8" or len(line) > MAX_LINE_BYTES or not is_utf8(line):
+                    raise ValueError
+                row = decode(line)
+            except (ValueError, RecursionError):
+                row = self._read_odd_line(line, number, columns)
+            if isinstance(row, Reject):
+                batch.reject(row)
+            elif row is not None:
+                batch.lines.append(number)
+                rows.append(row)
+        return rows
+
+    def _split(self) -> list[bytes]:
+        lines = self.block.data.split(b"\n")
+        return lines if lines[-1] else lines[:-1]
+
+    def _read_odd_line(self, data: bytes, number: int, columns: tuple[str, ...]) -> Any | Reject | None:
+        """A line that is not simply an object: a row all the same, a reject, or None where it is blank."""
+        line = decode_line(data, number, self.block.codec)
+        if line.problem is None and not line.text.strip():
+            return None
+        value = parse_json_line(line)
+        if not isinstance(value, dict):
+            return value
+        return _row_type(len(columns))(*(value.get(column, MISSING) for column in columns))
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are UTF-8."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@functools.lru_cache(maxsize=64)
+def _row_type(num_columns: int, columns: tuple[str, ...] | None = None) -> type:
+    """A row with values of any type, MISSING where it has none."""
+    import msgspec
+
+    names = [f"column_{i}" for i in range(num_columns)]
+    return msgspec.defstruct("Row", [(name, Any, MISSING) for name in names], rename=dict(zip(names, columns, strict=True)) if columns else None, gc=False)
+
+
+@functools.lru_cache(maxsize=64)
+def _make_decode(columns: tuple[str, ...]) -> Callable[[bytes], Any]:
+    """A function from a line to a row with these columns; what else stands in the line is read past. Raises ValueError or RecursionError."""
+    import msgspec
+
+    try:
+        return msgspec.json.Decoder(_row_type(len(columns), columns)).decode
+    except ValueError:
+        # A name with a quotation mark or a control character: every line goes the long way.
+        return _refuse
+
+
+def _refuse(_: bytes) -> NoReturn:
+    raise ValueError
 
 
 def read_json_lines(table: Table, advance: Callable[[float], None]) -> Iterator[JsonBlock]:

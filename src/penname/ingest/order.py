@@ -41,4 +41,4 @@ def _hash_column(texts: Any) -> Any:
     import polars as pl
 
     # CRC-32 is the same everywhere and for ever, which is all that is asked of it.
-    return pl.Series([zlib.crc32(text.encode()) for text in texts], dtype=pl.UInt32)
+    return pl.Series(list(map(zlib.crc32, texts.cast(pl.Binary).to_list())), dtype=pl.UInt32)

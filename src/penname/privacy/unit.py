@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
 
@@ -57,7 +56,7 @@ def keyed_fraction(seed: int, purpose: str, identity: str) -> float:
     >>> 0 <= keyed_fraction(1, "split", "user-7") < 1
     True
     """
-    digest = hmac.digest(f"{purpose}:{seed}".encode(), identity.encode(errors="surrogatepass"), hashlib.sha256)
+    digest = hmac.digest(f"{purpose}:{seed}".encode(), identity.encode(errors="surrogatepass"), "sha256")
     return int.from_bytes(digest[:7], "big") / (1 << 56)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import fields
+from io import BytesIO
 from typing import IO, Any
 
 from penname.config import Config
 from penname.errors import UsageError
 from penname.privacy.unit import define_unit
 from penname.progress import say
-from penname.records.split import SPLITS, Part, Split, Totals, check_splits, split_reviews
+from penname.records.split import RECORD_ID, SPLITS, UNIT, Split, Totals, check_splits, split_reviews
 from penname.records.units import read_units
 from penname.run_dir import RunDir, read_json, write_atomic, write_json
 from penname.schemas import Record
@@ -37,34 +39,38 @@ def run_records(config: Config, run_dir: RunDir) -> None:
         handles: dict[Split, IO[bytes]] = {split: stack.enter_context(write_atomic(run_dir.path(f"{split}_records"), "wb")) for split in SPLITS}
         for units in read_units(run_dir.path("reviews"), privacy_unit=privacy_unit, config=config.records):
             splits = split_reviews(units.reviews, privacy_unit=privacy_unit, config=config.records)
-            totals.add(splits, num_reviews=len(units.reviews), num_left_out=units.num_left_out)
+            totals.add(splits, num_reviews=units.reviews.height, num_left_out=units.num_left_out)
             for split, parts in splits.parts.items():
-                handles[split].writelines(_encode_record(make_record(part, template)) for part in parts)
+                handles[split].write(_encode(make_records(parts, template)))
         check_splits(totals, privacy_unit=privacy_unit, config=config.records)
     _write_counts(config, run_dir, ingest_counts, totals)
 
 
-def make_record(part: Part, template: RecordTemplate) -> Record:
-    """Fills the template with one review. PRIVATE."""
-    review = part.review
-    prompt = template.fill_prompt(rating=review.rating, category=review.category, product_title=review.product_title)
-    return Record(
-        record_id=part.record_id,
-        unit_id=part.unit_id,
-        prompt=prompt,
-        completion=template.fill_completion(title=review.title, text=review.text),
-        rating=review.rating,
-        category=review.category,
-        product_title=review.product_title,
-        title=review.title,
-        text=review.text,
+def make_records(parts: Any, template: RecordTemplate) -> Any:
+    """Fills the template with reviews.
+
+    Args:
+      parts: Polars frame of reviews with UNIT and RECORD_ID. PRIVATE.
+      template: Of the run.
+    Returns:
+      Polars frame with the fields of `Record`. PRIVATE.
+    """
+    import polars as pl
+
+    named = parts.select("rating", "category", "product_title").iter_rows()
+    prompts = [template.fill_prompt(rating=rating, category=category, product_title=product) for rating, category, product in named]
+    completions = [template.fill_completion(title=title, text=text) for title, text in parts.select("title", "text").iter_rows()]
+    filled = parts.with_columns(
+        pl.Series("prompt", prompts, dtype=pl.String), pl.Series("completion", completions, dtype=pl.String), unit_id=pl.col(UNIT), record_id=pl.col(RECORD_ID)
     )
+    return filled.select(field.name for field in fields(Record))
 
 
-def _encode_record(record: Record) -> bytes:
-    import orjson
-
-    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+def _encode(records: Any) -> bytes:
+    """One JSON object a line. PRIVATE."""
+    buffer = BytesIO()
+    records.write_ndjson(buffer)
+    return buffer.getvalue()
 
 
 def _write_counts(config: Config, run_dir: RunDir, ingest_counts: dict[str, Any], totals: Totals) -> None:

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from penname.config import RecordsConfig
 from penname.errors import DataError
-from penname.privacy.unit import bound_contributions, group_by_unit, keyed_fraction
-from penname.schemas import Review
+from penname.privacy.unit import bound_contributions, keyed_fraction
+from penname.schemas import CONTENT
 
 Split = Literal["train", "heldout", "test"]
 SPLITS: tuple[Split, ...] = ("train", "heldout", "test")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One review that takes part, with the unit that answers for it. PRIVATE."""
-
-    review: Review
-    record_id: str
-    unit_id: str
+UNIT, RECORD_ID = "unit", "record_id"
+"""Columns that a review gets here: the privacy unit that answers for it, and its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
     """All that takes part, and who was there. PRIVATE."""
 
-    parts: dict[Split, list[Part]]
+    parts: dict[Split, Any]
+    """Polars frames of reviews, with their columns UNIT and RECORD_ID, in their order."""
     num_units: dict[Split, int]
     num_units_read: int
     """Units of the data, those included that `keep_frac` left out."""
@@ -55,38 +50,54 @@ class Totals:
         self.num_units_read += splits.num_units_read
         self.num_over_bound += splits.num_over_bound + num_left_out
         self.num_units.update(splits.num_units)
-        self.num_records.update({split: len(parts) for split, parts in splits.parts.items()})
+        self.num_records.update({split: parts.height for split, parts in splits.parts.items()})
 
 
-def split_reviews(reviews: Sequence[Review], *, privacy_unit: str, config: RecordsConfig) -> Splits:
+def split_reviews(reviews: Any, *, privacy_unit: str, config: RecordsConfig) -> Splits:
     """Puts every unit whole into one split, and bounds what it contributes.
 
     Guarantee: removing one unit's reviews removes its parts and changes no other part.
 
     Args:
-      reviews: Of all units, duplicates dropped within each. PRIVATE.
+      reviews: Polars frame of the reviews of whole units, duplicates dropped within each. PRIVATE.
       privacy_unit: user, record or column.
       config: Shares, bound and seed.
     Raises:
       DataError: a review names no unit.
     """
+    import polars as pl
+
     record_ids = name_records(reviews)
-    unit_ids = name_units(reviews, record_ids, privacy_unit=privacy_unit)
-    parts: dict[Split, list[Part]] = {split: [] for split in SPLITS}
-    num_units: dict[Split, int] = dict.fromkeys(SPLITS, 0)
-    num_over_bound = 0
-    groups = group_by_unit(unit_ids)
-    for positions in groups:
-        split = split_by_unit(unit_ids[positions[0]], config)
-        if split is None:
-            continue
-        num_units[split] += 1
-        chosen: Sequence[int] = range(len(positions))
-        if len(positions) > config.max_records_per_user:
-            chosen = bound_contributions([record_ids[i] for i in positions], max_records=config.max_records_per_user, seed=config.seed)
-        num_over_bound += len(positions) - len(chosen)
-        parts[split].extend(Part(reviews[positions[i]], record_ids[positions[i]], unit_ids[positions[i]]) for i in chosen)
-    return Splits(parts, num_units, len(groups), num_over_bound)
+    reviews = reviews.with_columns(record_ids, name_units(reviews, record_ids, privacy_unit=privacy_unit))
+    units = reviews.group_by(UNIT, maintain_order=True).len("num_records")
+    # Every fraction is of its unit alone; the join only copies it to the unit's rows.
+    units = units.with_columns(split=pl.Series([split_by_unit(unit, config) for unit in units[UNIT]], dtype=pl.String))
+    taking_part = reviews.join(units.drop_nulls("split"), on=UNIT, maintain_order="left")
+    kept = bound_units(taking_part, config)
+    return Splits(
+        parts={split: kept.filter(pl.col("split") == split).select(reviews.columns) for split in SPLITS},
+        num_units={split: int((units["split"] == split).sum()) for split in SPLITS},
+        num_units_read=units.height,
+        num_over_bound=taking_part.height - kept.height,
+    )
+
+
+def bound_units(reviews: Any, config: RecordsConfig) -> Any:
+    """The reviews that stay when no unit keeps more than `max_records_per_user`, in their order.
+
+    Args:
+      reviews: Polars frame of whole units, with UNIT, RECORD_ID and num_records, how many each unit has. PRIVATE.
+      config: Bound and seed.
+    """
+    import polars as pl
+
+    placed = reviews.with_row_index("place")
+    is_over = pl.col("num_records") > config.max_records_per_user
+    left_out: list[int] = []
+    for record_ids, places in placed.filter(is_over).group_by(UNIT, maintain_order=True).agg(RECORD_ID, "place").select(RECORD_ID, "place").iter_rows():
+        chosen = bound_contributions(record_ids, max_records=config.max_records_per_user, seed=config.seed)
+        left_out += (places[i] for i in sorted(set(range(len(places))) - set(chosen)))
+    return reviews if not left_out else placed.filter(~pl.col("place").is_in(left_out)).drop("place")
 
 
 def split_by_unit(unit_id: str, config: RecordsConfig) -> Split | None:
@@ -105,33 +116,52 @@ def split_by_unit(unit_id: str, config: RecordsConfig) -> Split | None:
     return "heldout" if fraction < config.test_frac + config.heldout_frac else "train"
 
 
-def name_records(reviews: Sequence[Review]) -> list[str]:
+def name_records(reviews: Any) -> Any:
     """Ids from content, not from line numbers: removing one row must not rename the others, or the splits of all would move.
 
-    Equal rows are numbered. They are of one unit, whose ids are part of the content, or are each a unit and interchangeable. PRIVATE.
+    Equal rows are numbered. They are of one unit, whose ids are part of the content, or are each a unit and interchangeable.
+
+    Args:
+      reviews: Polars frame with the columns CONTENT. PRIVATE.
+    Returns:
+      Polars Series of distinct names. PRIVATE.
     """
-    seen: Counter[str] = Counter()
-    names: list[str] = []
-    for review in reviews:
-        name = hashlib.sha256(review.content().encode(errors="surrogatepass")).hexdigest()[:24]
-        seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
-    return names
+    import polars as pl
+
+    contents = _join_content(reviews)
+    names = pl.Series(RECORD_ID, [hashlib.sha256(content).hexdigest()[:24] for content in contents], dtype=pl.String)
+    if names.n_unique() == len(names):
+        return names
+    turn = pl.int_range(pl.len()).over(RECORD_ID)
+    return names.to_frame().select(pl.when(turn == 0).then(RECORD_ID).otherwise(pl.format("{}-{}", RECORD_ID, turn + 1)).alias(RECORD_ID))[RECORD_ID]
 
 
-def name_units(reviews: Sequence[Review], record_ids: Sequence[str], *, privacy_unit: str) -> list[str]:
+def _join_content(reviews: Any) -> list[bytes]:
+    """The content of each review as one text: equal for two if and only if they are copies of each other. PRIVATE."""
+    import polars as pl
+
+    parts = [pl.col(name).cast(pl.String).fill_null("") for name in CONTENT]
+    # The lengths keep ("a", "bc") and ("ab", "c") apart.
+    lengths = pl.concat_str([part.str.len_chars() for part in parts], separator=",")
+    return reviews.select(pl.concat_str([lengths, pl.lit(":"), *parts]).cast(pl.Binary)).to_series().to_list()
+
+
+def name_units(reviews: Any, record_ids: Any, *, privacy_unit: str) -> Any:
     """The unit of each review: its user, its value of the unit's column, or the record itself. PRIVATE.
 
+    Args:
+      reviews: Polars frame. PRIVATE.
+      record_ids: What `name_records` gave for it. PRIVATE.
+      privacy_unit: user, record or column.
     Raises:
       DataError: a review names none; ingest rejects such rows, and none is ever made up.
     """
     if privacy_unit == "record":
-        return list(record_ids)
-    unit_ids = [review.user_id if privacy_unit == "user" else review.unit_id for review in reviews]
-    named = [unit_id for unit_id in unit_ids if unit_id]
-    if len(named) < len(unit_ids):
-        raise DataError(f"records: {len(unit_ids) - len(named):,} of {len(unit_ids):,} reviews have no id (privacy.unit={privacy_unit}); ingest again")
-    return named
+        return record_ids.alias(UNIT)
+    units = reviews["user_id" if privacy_unit == "user" else "unit_id"].fill_null("").alias(UNIT)
+    if num_missing := int((units == "").sum()):
+        raise DataError(f"records: {num_missing:,} of {len(units):,} reviews have no id (privacy.unit={privacy_unit}); ingest again")
+    return units
 
 
 def check_splits(totals: Totals, *, privacy_unit: str, config: RecordsConfig) -> None:

@@ -11,7 +11,6 @@ from penname.config import RecordsConfig
 from penname.errors import DataError, RunDirError
 from penname.privacy.unit import bound_contributions
 from penname.records.split import name_records, split_by_unit
-from penname.schemas import Review
 
 _BATCH_ROWS = 10_000
 _MAX_HELD = 20_000
@@ -22,7 +21,8 @@ _MAX_HELD = 20_000
 class Units:
     """Some units, each with all its reviews. PRIVATE."""
 
-    reviews: list[Review]
+    reviews: Any
+    """Polars frame."""
     num_left_out: int
     """Reviews that the contribution bound left out already, because their unit alone is more than is held."""
 
@@ -54,44 +54,44 @@ def read_units(folder: Path, *, privacy_unit: str, config: RecordsConfig) -> Ite
 
 
 def _read_whole_units(path: Path, field: str, config: RecordsConfig) -> Iterator[Units]:
+    import polars as pl
+
     done: set[str] = set()
-    held: list[Review] = []
+    held: Any = None
     num_left_out = 0
     for batch in _read_batches(path):
-        held += batch
-        cut = len(held)
-        while cut and getattr(held[cut - 1], field) == getattr(held[-1], field):
-            cut -= 1
+        held = batch if held is None else pl.concat([held, batch])
+        others = held[field].ne_missing(held[field][-1]).arg_true()
         # The last unit may go on in the next batch.
-        if cut:
+        if len(others):
+            cut = others[-1] + 1
             yield _check_new(Units(held[:cut], num_left_out), field, done, path)
             held, num_left_out = held[cut:], 0
-        if len(held) > _MAX_HELD:
-            chosen = bound_contributions(name_records(held), max_records=config.max_records_per_user, seed=config.seed)
-            takes_part = split_by_unit(getattr(held[0], field) or "", config) is not None
-            num_left_out += len(held) - len(chosen) if takes_part else 0
-            held = [held[i] for i in chosen]
-    if held:
+        if held.height > _MAX_HELD:
+            chosen = bound_contributions(name_records(held).to_list(), max_records=config.max_records_per_user, seed=config.seed)
+            takes_part = split_by_unit(held[field][0] or "", config) is not None
+            num_left_out += held.height - len(chosen) if takes_part else 0
+            held = held[chosen]
+    if held is not None:
         yield _check_new(Units(held, num_left_out), field, done, path)
 
 
 def _check_new(units: Units, field: str, done: set[str], path: Path) -> Units:
     """A unit that comes twice would be bounded twice, and give more than it may."""
-    names = {getattr(review, field) for review in units.reviews}
+    names = set(units.reviews[field].unique())
     if names & done:
         raise DataError(f"{path}: the reviews of one unit do not stand together; ingest again")
     done |= names
     return units
 
 
-def _read_batches(path: Path) -> Iterator[list[Review]]:
+def _read_batches(path: Path) -> Iterator[Any]:
     import polars as pl
     from pyarrow import ArrowException, parquet
 
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                frame: Any = pl.from_arrow(batch)
-                yield [Review(*row) for row in frame.iter_rows()]
+                yield pl.from_arrow(batch)
     except (ArrowException, OSError):
         raise RunDirError(f"{path}: is damaged; ingest again") from None
