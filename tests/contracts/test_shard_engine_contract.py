@@ -1,15 +1,21 @@
 """One contract for every engine that maps shards: every shard once, in any order, the same results, a lost worker replaced, errors as they are."""
 
+import json
 import os
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from penname.config import Config
 from penname.distributed.errors import EngineError
 from penname.distributed.ray_cluster import open_cluster
 from penname.distributed.ray_shards import RayEngine
 from penname.distributed.shards import LocalEngine
 from penname.errors import DataError
+from penname.ingest import input_file
+from penname.ingest.ingest import run_ingest
+from penname.run_dir import RunDir
 from tests.unit.distributed import shard_work
 from tests.unit.distributed.shard_work import Mortal
 
@@ -80,6 +86,31 @@ def test_more_workers_than_a_cluster_has_room_for_are_refused(ray_cluster):
 def test_a_worker_has_the_threads_that_it_is_given():
     engine = RayEngine(num_workers=1)
     assert dict(engine.map_shards(shard_work.count_threads, [0], prepare=partial(shard_work.prepare, 1))) == {0: ("1", 1)}
+
+
+def ingest(folder, reviews, engine):
+    run_dir = RunDir(folder)
+    run_dir.create()
+    columns = {"rating": "stars", "text": "body", "title": "head", "category": "kind", "user_id": "who"}
+    data = {"format": "table", "reviews": str(reviews), "columns": columns, "categories": ["Caps", "Hats"], "max_malformed_frac": 0.5}
+    run_ingest(Config.model_validate({"data": data, "engine": engine}), run_dir)
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_reviews_are_cleaned_by_workers_as_by_one_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(input_file, "_BLOCK_BYTES", 4096)
+    (tmp_path / "raw").mkdir()
+    rows = [{"stars": i % 6, "body": f"<b>Good</b> {i % 70}", "head": f"Title {i}", "kind": ("Caps", "Hats")[i % 2], "who": f"u{i % 90}"} for i in range(600)]
+    for number in range(3):
+        lines = [json.dumps(row) for row in rows[number * 200 : number * 200 + 200]]
+        (tmp_path / "raw" / f"part{number}.jsonl").write_text("\n".join([*lines[:50], "no json", *lines[50:], *lines[:9]]))
+    here = ingest(tmp_path / "here", tmp_path / "raw", {"kind": "local"})
+    there = ingest(tmp_path / "there", tmp_path / "raw", {"kind": "ray", "num_workers": 2})
+    assert there == here
+    counts = json.loads(here[Path("0_ingest/counts.json")])
+    assert counts["rows_read"] == 630
+    assert set(counts["rejects"]) == {"malformed_rating", "malformed_json", "duplicate"}
 
 
 def test_a_machine_of_another_version_is_named(ray_cluster, monkeypatch):

@@ -49,6 +49,10 @@ def test_a_run_on_ray_is_the_run_of_one_process(penname, config, local, tmp_path
     records, whole = local
     root, home = Path(shutil.copytree(records, tmp_path / "run")), tmp_path / "home"
     home.mkdir()
+    outcome = penname("ingest", config, *ON_RAY, "--out", tmp_path / "ingested", env={"HOME": str(home)}, secs=120)
+    assert outcome.code == 0, outcome.stderr
+    for part in (whole / "0_ingest/reviews").iterdir():
+        assert (tmp_path / "ingested/0_ingest/reviews" / part.name).read_bytes() == part.read_bytes()
     started = penname.start("train", config, *ON_RAY, "--out", root, env={"HOME": str(home)})
     metrics = root / "2_train/with_dp/metrics.jsonl"
     wait_until(lambda: metrics.is_file() and metrics.read_bytes().count(b"\n") > 2, secs=120)

@@ -71,6 +71,21 @@ class LocalEngine:
             yield place, function(state[0], shard)
 
 
+def in_order(results: Iterable[tuple[int, Result]]) -> Iterator[Result]:
+    """Results in the order of their shards; those that are finished too early are held until their turn comes.
+
+    >>> list(in_order([(1, "b"), (0, "a"), (2, "c")]))
+    ['a', 'b', 'c']
+    """
+    early: dict[int, Result] = {}
+    turn = 0
+    for place, result in results:
+        early[place] = result
+        while turn in early:
+            yield early.pop(turn)
+            turn += 1
+
+
 def limit_threads(num_threads: int) -> None:
     """For what this process has not imported yet, and for torch where it has."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections import deque
+from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from penname.config import Config, DataConfig
+from penname.config import Config, DataConfig, EngineConfig
 from penname.errors import RunDirError
-from penname.ingest.ahead import map_ahead
 from penname.ingest.catalogue import Catalogue, CatalogueReader, build_domain, public_products
+from penname.ingest.clean_workers import clean_chunks
 from penname.ingest.parquet_writer import write_parquet
 from penname.ingest.parts import FinishedPart, finish_part
+from penname.ingest.raw_batch import Chunk
 from penname.ingest.rejects import Tally, count_file
-from penname.ingest.reviews import CleanBatch, ReviewRules, clean_chunk
+from penname.ingest.reviews import ReviewRules
 from penname.ingest.sample import write_sample
 from penname.ingest.sources import Sources, TableFiles, find_sources
 from penname.ingest.spill import Part, Spill, choose_num_bits
@@ -36,12 +38,13 @@ def run_ingest(config: Config, run_dir: RunDir) -> None:
     Memory holds the catalogue, a few chunks of rows and one part of the reviews, whatever the size of the data.
 
     Args:
-      config: Its section `data` counts, and of `privacy` the unit and its column.
+      config: Its section `data` counts, of `privacy` the unit and its column, and `engine` says who cleans.
       run_dir: Where the artefacts go. Nothing is replaced unless the whole stage succeeds.
     Raises:
       DataError: a file cannot be used, too many rows cannot be read, a row does not say to which unit it belongs, or none is left.
       UsageError: the mapping or an option does not fit the files.
       RunDirError: the run folder cannot be written.
+      EngineError: the cluster does not answer, or workers are lost again and again.
     """
     here = _find_here(config.data)
     try:
@@ -50,7 +53,7 @@ def run_ingest(config: Config, run_dir: RunDir) -> None:
         for files in (sources.reviews, sources.products):
             if files is not None:
                 files.check()
-        counts = {"schema_version": COUNTS_VERSION, "format": config.data.format, **_read_and_write(data, sources, run_dir)}
+        counts = {"schema_version": COUNTS_VERSION, "format": config.data.format, **_read_and_write(data, sources, run_dir, config.engine)}
         write_json(run_dir.path("ingest_counts"), counts)
     except OSError as error:
         raise RunDirError(f"{run_dir.root}: cannot be written: {error.strerror or error}; make room or choose another --out") from None
@@ -64,7 +67,7 @@ def _find_here(data: DataConfig) -> DataConfig:
     return data.model_copy(update={key: str(local_copy(value)) for key in ("reviews", "catalogue") if (value := getattr(data, key)) is not None})
 
 
-def _read_and_write(data: DataConfig, sources: Sources, run_dir: RunDir) -> dict[str, Any]:
+def _read_and_write(data: DataConfig, sources: Sources, run_dir: RunDir, engine: EngineConfig) -> dict[str, Any]:
     """Everything under temporary names first; the files appear when all is well. Returns the counts."""
     with ExitStack() as stack:
         rejects = stack.enter_context(write_atomic(run_dir.path("rejects"), "wb"))
@@ -82,7 +85,7 @@ def _read_and_write(data: DataConfig, sources: Sources, run_dir: RunDir) -> dict
         folder = stack.enter_context(replace_folder(run_dir.path("reviews")))
         num_bits = choose_num_bits(sum(_guess_bytes(file.path) for file in sources.reviews.files))
         with Spill(folder / ".spill", start=0, num_bits=num_bits) as spill:
-            _clean_reviews(sources.reviews, rules, tally, progress, spill)
+            _clean_reviews(sources.reviews, rules, tally, progress, spill, engine)
             tally.check_malformed()
             check_unit_ids(tally, sources.unit, drop_rows_without_id=data.drop_rows_without_id)
             parts = spill.finish()
@@ -122,18 +125,30 @@ def _read_products(data: DataConfig, sources: Sources, rejects: IO[bytes], progr
     return products, tally
 
 
-def _clean_reviews(files: TableFiles, rules: ReviewRules, tally: Tally, progress: Progress, spill: Spill) -> None:
+def _clean_reviews(files: TableFiles, rules: ReviewRules, tally: Tally, progress: Progress, spill: Spill, engine: EngineConfig) -> None:
     """Passes the reviews through, file by file."""
     import polars as pl
 
-    clean = partial(clean_chunk, rules)
-    for number, (file, table) in enumerate(zip(files.files, files.tables, strict=True)):
+    # Workers are started once for all files: read ahead, a chunk must remember whose it is.
+    numbers: deque[int] = deque()
+
+    def read_all() -> Iterator[Chunk]:
+        for number, table in enumerate(files.tables):
+            for chunk in read_chunks(table, advance=progress.advance):
+                numbers.append(number)
+                yield chunk
+
+    begun = -1
+    for batch in clean_chunks(rules, read_all(), engine):
+        number = numbers.popleft()
+        while begun < number:
+            begun += 1
+            tally.begin_file(files.files[begun].path, files.files[begun].name)
+        tally.add(batch.rejects, num_read=batch.num_read)
+        if batch.reviews.height:
+            spill.add(batch.reviews.with_columns(file=pl.lit(number, dtype=pl.UInt32)))
+    for file in files.files[begun + 1 :]:
         tally.begin_file(file.path, file.name)
-        batch: CleanBatch
-        for batch in map_ahead(clean, read_chunks(table, advance=progress.advance)):
-            tally.add(batch.rejects, num_read=batch.num_read)
-            if batch.reviews.height:
-                spill.add(batch.reviews.with_columns(file=pl.lit(number, dtype=pl.UInt32)))
 
 
 def _finish_parts(parts: list[Part], folder: Path, tally: Tally, rules: ReviewRules, num_bits: int) -> Any:
