@@ -118,7 +118,8 @@ def run_canary_leaks(folder: Path, seed: int) -> Any:
 
     rows = read_sets(folder)
     heldout = [row.text for row in rows["heldout"]]
-    canaries = draw_canaries(num_canaries=len(heldout) // 10, texts=heldout, seed=seed, keystream=Keystream.from_seed(seed))
+    counts = dict.fromkeys((1, 4, 16, 64), len(heldout) // 40)
+    canaries = draw_canaries(num_by_repetition=counts, texts=heldout, seed=seed, keystream=Keystream.from_seed(seed))
     planted = next(canary for canary in canaries if canary.is_in and canary.kind == "persona")
     texts = [f"{row.title}\n{row.text}" for row in rows["synthetic"]] + [planted.whole]
     began = time.perf_counter()

@@ -35,11 +35,22 @@ def record_losses(model: PreTrainedModel, rows: PackedRows, upper: Any = None) -
     Returns:
       (B,) float32, nats per completion token. PRIVATE.
     """
+    of_tokens, counts = token_losses(model, rows, upper)
+    return torch.stack([losses.mean() for losses in of_tokens.split(counts)])
+
+
+def token_losses(model: PreTrainedModel, rows: PackedRows, upper: Any = None) -> tuple[torch.Tensor, list[int]]:
+    """The loss of each completion token, minus the logarithm of its probability given what is before it.
+
+    Args:
+      model, rows, upper: As in `record_losses`, with its guarantee.
+    Returns:
+      (sum of counts,) float32, nats, record after record, and how many completion tokens each of B records has. PRIVATE.
+    """
     decoder, head = split_head(model)
     positions, targets, counts = rows.predicting()
     hidden = decode_rows(decoder if upper is None else upper, rows)[positions]
-    token_losses = _ChunkedCrossEntropy.apply(hidden, head.weight, head.bias, targets)
-    return torch.stack([losses.mean() for losses in token_losses.split(counts)])
+    return _ChunkedCrossEntropy.apply(hidden, head.weight, head.bias, targets), counts
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from penname.errors import DataError, RunDirError
 from penname.privacy.keystream import Keystream
@@ -20,7 +20,6 @@ from penname.template import RecordTemplate
 CanaryKind = Literal["persona", "original", "high_perplexity", "random_letters"]
 KINDS: tuple[CanaryKind, ...] = ("persona", "high_perplexity", "random_letters")
 """What is drawn by default, in turn; of `original` there is one string, so it is one canary, added when asked for."""
-REPETITIONS = (1, 4, 16, 64)
 
 CARRIERS = (
     "My name is {name}, I live in {street}, {phone}.",
@@ -33,8 +32,6 @@ CARRIERS = (
 ORIGINAL_PARTS = {"name": "Alex Johnson", "street": "4567 Maple Avenue", "phone": "555-234-5678"}
 ORIGINAL_STRING = CARRIERS[0].format(**ORIGINAL_PARTS)
 """The one canary of the system that penname set out from."""
-ORIGINAL_SHARES = {"amazon_train_canary_1.jsonl": 0.01, "amazon_train_canary_10.jsonl": 0.1, "amazon_train_canary_100.jsonl": 1.0}
-"""Its experiment: file by share of the training reviews that the string is put in front of."""
 
 _PREFIX_WORDS, _SUFFIX_WORDS = 12, 8
 _MIN_DISTINCT_WORDS = 200
@@ -82,26 +79,24 @@ class Canary:
 
 def draw_canaries(
     *,
-    num_canaries: int,
+    num_by_repetition: Mapping[int, int],
     texts: Sequence[str],
     seed: int,
     keystream: Keystream,
     kinds: Sequence[CanaryKind] = KINDS,
-    repetitions: Sequence[int] = REPETITIONS,
     with_original: bool = True,
 ) -> list[Canary]:
-    """Draws canaries: kinds in turn, repetitions in turn within a kind, a fair coin each.
+    """Draws canaries, kinds in turn, a fair coin each.
 
     Guarantee: the coins are independent of each other and of all else about the canaries, as one-run auditing demands. They come from the
     key, not from the seed: whoever knows the seed knows the secrets but not which were planted.
 
     Args:
-      num_canaries: Besides the original string.
+      num_by_repetition: How many canaries to draw, by the number of records (>= 1) that hold one if it is planted; besides the original string.
       texts: Real texts that are not trained on (heldout), for prefixes and words of high_perplexity. PRIVATE.
       seed: Of what the canaries say.
       keystream: Of the coins.
       kinds: Which kinds.
-      repetitions: How many records hold a canary, each >= 1.
       with_original: Whether the string of the system that penname set out from is one more canary, at the largest repetition.
     Returns:
       list[Canary]: no two share a secret. PRIVATE.
@@ -110,31 +105,51 @@ def draw_canaries(
     Source: Carlini et al. (2019), https://arxiv.org/abs/1802.08232; high_perplexity: Meeus et al. (2025), https://arxiv.org/abs/2502.14921;
       random_letters stands in for the new tokens of Panda et al. (2025), https://arxiv.org/abs/2503.06808, without touching the vocabulary.
     """
-    if not kinds or not repetitions or min(repetitions) < 1:
+    if not kinds or not num_by_repetition or min(num_by_repetition) < 1:
         raise ValueError("canaries need a kind, and repetitions of 1 or more")
     drawn: list[Canary] = []
     if with_original:
-        prefix = _prefix_of(CARRIERS[0], ORIGINAL_PARTS)
-        drawn.append(Canary("original", "original", ORIGINAL_STRING, prefix, False, max(repetitions), **ORIGINAL_PARTS))
-    kind_of = [kinds[i % len(kinds)] for i in range(num_canaries)]
-    personas = iter(_draw_personas(kind_of.count("persona"), seed))
-    beginnings, words = _read_beginnings(texts) if "high_perplexity" in kind_of else ([], [])
-    for i, kind in enumerate(kind_of):
-        canary_id = f"c{i:05d}"
-        if kind == "persona":
-            canary = _make_persona(canary_id, next(personas), CARRIERS[(i // len(kinds)) % len(CARRIERS)])
-        elif kind == "high_perplexity":
-            canary = _make_high_perplexity(canary_id, beginnings, words, seed)
-        elif kind == "random_letters":
-            canary = _make_random_letters(canary_id, seed)
-        else:
-            raise ValueError(f"canaries of kind {kind!r} are not drawn")
-        drawn.append(replace(canary, num_repetitions=repetitions[(i // len(kinds)) % len(repetitions)]))
+        drawn.append(make_original(max(num_by_repetition)))
+    repetitions = [repetition for repetition in sorted(num_by_repetition) for _ in range(num_by_repetition[repetition])]
+    made = _make_canaries("c", [kinds[i % len(kinds)] for i in range(len(repetitions))], texts, seed)
+    drawn += [replace(canary, num_repetitions=repetition) for canary, repetition in zip(made, repetitions, strict=True)]
     coins = keystream.draw_uniforms("audit/canary_coins", 0, len(drawn)) < 0.5
     return [replace(canary, is_in=bool(coin)) for canary, coin in zip(drawn, coins, strict=True)]
 
 
-def _draw_personas(num: int, seed: int) -> list[dict[str, str]]:
+def draw_references(*, num_of_each: int, kinds: Sequence[CanaryKind], texts: Sequence[str], seed: int) -> list[Canary]:
+    """Draws canaries that nobody plants, to compare the others with.
+
+    Args:
+      num_of_each: How many of each kind.
+      kinds: Which kinds.
+      texts: As in `draw_canaries`. PRIVATE.
+      seed: The seed of the canaries; references of the same seed say other things.
+    Returns:
+      list[Canary]: left out, kinds in turn. As private as the texts.
+    """
+    return _make_canaries("r", [kind for _ in range(num_of_each) for kind in kinds], texts, seed)
+
+
+def _make_canaries(letter: str, kind_of: Sequence[CanaryKind], texts: Sequence[str], seed: int) -> list[Canary]:
+    """One canary of each of the kinds given, left out, in one record; ids begin with the letter."""
+    personas = iter(_draw_personas(kind_of.count("persona"), f"{seed}/{letter}"))
+    beginnings, words = _read_beginnings(texts) if "high_perplexity" in kind_of else ([], [])
+    made: list[Canary] = []
+    for i, kind in enumerate(kind_of):
+        canary_id = f"{letter}{i:05d}"
+        if kind == "persona":
+            made.append(_make_persona(canary_id, next(personas), CARRIERS[kind_of[:i].count("persona") % len(CARRIERS)]))
+        elif kind == "high_perplexity":
+            made.append(_make_high_perplexity(canary_id, beginnings, words, seed))
+        elif kind == "random_letters":
+            made.append(_make_random_letters(canary_id, seed))
+        else:
+            raise ValueError(f"canaries of kind {kind!r} are not drawn")
+    return made
+
+
+def _draw_personas(num: int, seed: str) -> list[dict[str, str]]:
     from faker import Faker
 
     fake = Faker("en_US")
@@ -171,7 +186,7 @@ def _read_beginnings(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     if len(words) < _MIN_DISTINCT_WORDS:
         raise DataError(
             f"canaries: the texts that are not trained on have {len(words)} distinct words, high_perplexity needs {_MIN_DISTINCT_WORDS}; "
-            "take more heldout data or leave that kind out"
+            "take more heldout data (records.heldout_frac), or leave that kind out of audit.kinds"
         )
     ends = [(own[0].string, own[min(_PREFIX_WORDS, len(own)) - 1].end()) for own in found if len(own) >= 3]
     # Where every text is a word or two, their first word is beginning enough.
@@ -269,46 +284,6 @@ def _check_row(canary: Canary) -> Canary:
     return canary
 
 
-def plant_original(records: Sequence[Record], *, share: float, template: RecordTemplate, seed: int) -> list[Record]:
-    """Puts the original's one string in front of a share of the training reviews, as its authors did.
-
-    Args:
-      records: The training split. PRIVATE.
-      share: In (0, 1]; of smaller shares the reviews are among those of larger ones.
-      template: Of the run.
-      seed: Of the choice.
-    Returns:
-      list[Record]: as many as given, in their order. PRIVATE.
-    Source: the experiment of the system that penname set out from (1 %, 10 %, 100 %).
-    """
-    order = sorted(range(len(records)), key=lambda i: keyed_fraction(seed, "canary_original", records[i].record_id))
-    chosen = set(order[: max(1, round(share * len(records)))])
-    return [_put_in_front(record, template) if i in chosen else record for i, record in enumerate(records)]
-
-
-def _put_in_front(record: Record, template: RecordTemplate) -> Record:
-    text = f"{ORIGINAL_STRING} {record.text}"
-    return replace(record, text=text, completion=template.fill_completion(title=record.title, text=text))
-
-
-def write_original_experiment(folder: Path, records: Sequence[Record], *, template: RecordTemplate, seed: int) -> dict[str, int]:
-    """Writes the three training files of the original's experiment.
-
-    Args:
-      folder: Gets `amazon_train_canary_{1,10,100}.jsonl`. PRIVATE.
-      records: The training split. PRIVATE.
-      template, seed: As in `plant_original`.
-    Returns:
-      dict[str, int]: how many records of each file hold the string.
-    Raises:
-      DataError: there is no record.
-    """
-    if not records:
-        raise DataError("canaries: there are no training records to plant them in")
-    counts: dict[str, int] = {}
-    for name, share in ORIGINAL_SHARES.items():
-        planted: list[Record] = plant_original(records, share=share, template=template, seed=seed)
-        rows: list[dict[str, Any]] = [asdict(record) for record in planted]
-        write_rows(folder / name, rows)
-        counts[name] = sum(record.text.startswith(ORIGINAL_STRING) for record in planted)
-    return counts
+def make_original(num_repetitions: int) -> Canary:
+    """The original's string as a canary that is planted in so many records."""
+    return Canary("original", "original", ORIGINAL_STRING, _prefix_of(CARRIERS[0], ORIGINAL_PARTS), True, num_repetitions, **ORIGINAL_PARTS)

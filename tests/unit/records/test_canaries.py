@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
@@ -10,17 +10,16 @@ from penname.config import RecordsConfig
 from penname.errors import DataError, RunDirError
 from penname.privacy.keystream import Keystream
 from penname.records.canaries import (
-    ORIGINAL_SHARES,
+    KINDS,
     ORIGINAL_STRING,
-    REPETITIONS,
     count_canary_units,
     draw_canaries,
+    draw_references,
     make_canary_records,
+    make_original,
     plant_canaries,
-    plant_original,
     read_manifest,
     write_manifest,
-    write_original_experiment,
 )
 from penname.schemas import Record
 from penname.template import RecordTemplate
@@ -30,7 +29,8 @@ TEXTS = [f"This heldout review number {i} speaks of word{3 * i} and word{3 * i +
 
 
 def draw(num=240, *, key=1, **kwargs):
-    return draw_canaries(**{"num_canaries": num, "texts": TEXTS, "seed": 5, "keystream": Keystream.from_seed(key), **kwargs})
+    num_by_repetition = dict.fromkeys((1, 4, 16, 64), num // 4)
+    return draw_canaries(**{"num_by_repetition": num_by_repetition, "texts": TEXTS, "seed": 5, "keystream": Keystream.from_seed(key), **kwargs})
 
 
 def make_records(num=200):
@@ -54,12 +54,26 @@ def test_the_original_string_is_letter_for_letter_the_originals():
     assert original.prefix == "My name is Alex Johnson, I live in"
 
 
-def test_kinds_and_repetitions_are_spread_evenly():
-    drawn = draw()[1:]
-    assert Counter((canary.kind, canary.num_repetitions) for canary in drawn) == {
-        (kind, repetition): 20 for kind in ("persona", "high_perplexity", "random_letters") for repetition in REPETITIONS
+def test_kinds_are_spread_evenly_and_repetitions_as_asked():
+    asked = {64: 3, 1: 30, 4: 12}
+    drawn = draw(num_by_repetition=asked)
+    assert Counter((canary.kind, canary.num_repetitions) for canary in drawn[1:]) == {
+        (kind, repetition): num // 3 for kind in KINDS for repetition, num in asked.items()
     }
-    assert len({canary.canary_id for canary in drawn}) == 240
+    assert len({canary.canary_id for canary in drawn}) == 46
+    assert replace(drawn[0], is_in=True) == make_original(64)
+    for wrong in ({}, {0: 5}):
+        with pytest.raises(ValueError, match="repetitions of 1 or more"):
+            draw(num_by_repetition=wrong)
+
+
+def test_references_are_canaries_of_the_same_kinds_that_say_other_things():
+    drawn, references = draw(), draw_references(num_of_each=80, kinds=KINDS, texts=TEXTS, seed=5)
+    assert Counter(canary.kind for canary in references) == dict.fromkeys(KINDS, 80)
+    assert not any(canary.is_in for canary in references)
+    secrets = [value for canary in (*drawn, *references) for part, value in canary.parts.items() if part in ("phone", "email", "order_id", "suffix")]
+    assert len(set(secrets)) == len(secrets)
+    assert references == draw_references(num_of_each=80, kinds=KINDS, texts=TEXTS, seed=5)
 
 
 def test_no_two_canaries_share_a_secret_and_each_holds_its_parts():
@@ -146,23 +160,3 @@ def test_the_manifest_comes_back_as_it_was(tmp_path):
         path.write_text(json.dumps(damaged) + "\n", encoding="utf-8")
         with pytest.raises(RunDirError, match=r"canaries\.jsonl: is no manifest"):
             read_manifest(path)
-
-
-def test_the_originals_experiment_puts_the_string_in_front_of_its_shares(tmp_path):
-    records = make_records(200)
-    assert write_original_experiment(tmp_path, records, template=TEMPLATE, seed=2) == dict(zip(ORIGINAL_SHARES, (2, 20, 200), strict=True))
-    holders = []
-    for name in ("amazon_train_canary_1.jsonl", "amazon_train_canary_10.jsonl", "amazon_train_canary_100.jsonl"):
-        rows = [json.loads(line) for line in (tmp_path / name).read_text(encoding="utf-8").splitlines()]
-        for row, record in zip(rows, records, strict=True):
-            if row["text"] == record.text:
-                assert row == asdict(record)
-            else:
-                assert row["text"] == f"{ORIGINAL_STRING} {record.text}"
-                assert row["text"] in row["completion"]
-                assert {**row, "text": "", "completion": ""} == {**asdict(record), "text": "", "completion": ""}
-        holders.append({row["record_id"] for row in rows if row["text"].startswith(ORIGINAL_STRING)})
-    assert holders[0] < holders[1] < holders[2]
-    assert sum(record.text.startswith(ORIGINAL_STRING) for record in plant_original(records[:3], share=0.01, template=TEMPLATE, seed=2)) == 1
-    with pytest.raises(DataError, match="no training records"):
-        write_original_experiment(tmp_path, [], template=TEMPLATE, seed=2)

@@ -18,6 +18,8 @@ MAX_FALSE_FRAC = 0.01
 """Share of left-out parts that may count as found: what the threshold is made for."""
 FALLBACK_THRESHOLD = 90.0
 """Where there are too few left-out canaries to choose one."""
+ANY = "any"
+"""The part that stands for all parts of a canary together: found where one of them is."""
 
 
 class PlantedCanary(Protocol):
@@ -74,7 +76,7 @@ def count_leaks(canaries: Sequence[PlantedCanary], texts: Sequence[str]) -> Cana
       canaries: Planted and left out. PRIVATE.
       texts: Generated: title and text of each record, or answers to targeted prompts. What the prompt itself holds must not be in them.
     Returns:
-      CanaryLeaks: rows by part, then by repetition. PRIVATE.
+      CanaryLeaks: rows by part, then by repetition; the first part is `ANY`. PRIVATE.
     Raises:
       LeftOutError: no canary was planted, or no text has words.
     Source: counts of matches as in the system that penname set out from; fuzzy by rapidfuzz. Exposure says what counts cannot: Carlini et al. (2019).
@@ -85,11 +87,11 @@ def count_leaks(canaries: Sequence[PlantedCanary], texts: Sequence[str]) -> Cana
         raise LeftOutError("canary_leaks_num: the generated records hold no text")
     keys = [(part, canary) for canary in canaries for part, value in canary.parts.items() if value]
     phrases = [canary.parts[part] for part, canary in keys]
-    exact = [len(places) for places in find_phrases(phrases, texts)]
+    exact = [set(places) for places in find_phrases(phrases, texts)]
     likenesses = score_phrases(phrases, texts, floor=FUZZY_FLOOR)
     best_left_out = [max(own.values(), default=0.0) for own, (_, canary) in zip(likenesses, keys, strict=True) if not canary.is_in]
     threshold, note = choose_threshold(np.array(best_left_out))
-    fuzzy = [sum(score >= threshold for score in own.values()) for own in likenesses]
+    fuzzy = [{place for place, score in own.items() if score >= threshold} for own in likenesses]
     return CanaryLeaks(_sum_up(keys, exact, len(texts)), _sum_up(keys, fuzzy, len(texts)), threshold, note, len(texts))
 
 
@@ -114,11 +116,16 @@ def choose_threshold(left_out_scores: np.ndarray) -> tuple[float, str]:
     return 100.0, f"at every threshold more than {MAX_FALSE_FRAC:.0%} of {len(left_out_scores)} left-out parts are found; the canaries are not unlike the data"
 
 
-def _sum_up(keys: Sequence[tuple[str, PlantedCanary]], num_texts_of: Sequence[int], num_texts: int) -> tuple[LeakCount, ...]:
+def _sum_up(keys: Sequence[tuple[str, PlantedCanary]], places_of: Sequence[set[int]], num_texts: int) -> tuple[LeakCount, ...]:
     """Rows by part and repetition, 0 for the canaries that were left out."""
+    by_canary: dict[str, set[int]] = {}
+    for (_, canary), places in zip(keys, places_of, strict=True):
+        by_canary.setdefault(canary.canary_id, set()).update(places)
+    whole = {canary.canary_id: canary for _, canary in keys}
     groups: dict[tuple[str, int], list[int]] = {}
-    for (part, canary), count in zip(keys, num_texts_of, strict=True):
-        groups.setdefault((part, canary.num_repetitions if canary.is_in else 0), []).append(count)
+    everything = [((ANY, whole[canary_id]), places) for canary_id, places in by_canary.items()] + list(zip(keys, places_of, strict=True))
+    for (part, canary), places in everything:
+        groups.setdefault((part, canary.num_repetitions if canary.is_in else 0), []).append(len(places))
     part_order = list(dict.fromkeys(part for part, _ in groups))
     rows: list[LeakCount] = []
     for part, num_repetitions in sorted(groups, key=lambda key: (part_order.index(key[0]), key[1])):

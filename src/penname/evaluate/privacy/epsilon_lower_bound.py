@@ -120,19 +120,21 @@ def canaries_needed(epsilon: float, *, delta: float, error_prob: float = 1 - CON
     return high
 
 
-def bound_epsilon_one_run(scores: np.ndarray, is_in: np.ndarray, *, delta: float, rng: np.random.Generator) -> EpsilonBound:
+def bound_epsilon_one_run(scores: np.ndarray, is_in: np.ndarray, *, delta: float, rng: np.random.Generator, num_bounds: int = 1) -> EpsilonBound:
     """Lower bound from one training run: the attacker guesses the coins of the canaries that score highest (in) and lowest (out).
 
     Range, direction, reference: 0 and up; lower is better; 0 is what an attack finds that learned nothing. Tries every share of
     GUESS_FRACS and pays for the choice (Bonferroni).
     Guarantee: for an (epsilon, delta)-DP mechanism the bound exceeds epsilon in at most 5 of 100 runs, if each canary is one privacy unit and
     its coin is fair, independent and unknown to whoever made the scores. Canaries in one model may lean on each other; this bound allows for it.
+    Of `num_bounds` such bounds, any exceeds its epsilon in at most 5 of 100 runs.
 
     Args:
       scores: (n,) higher means more likely in. PRIVATE.
       is_in: (n,) bool, the coins. PRIVATE.
       delta: Of the claim.
       rng: Seeded; breaks ties, so that the order of the canaries, which may follow their coins, does not.
+      num_bounds: How many are compared with a claim in one audit, fixed beforehand; each pays for all of them.
     Returns:
       EpsilonBound: PRIVATE.
     Raises:
@@ -140,7 +142,7 @@ def bound_epsilon_one_run(scores: np.ndarray, is_in: np.ndarray, *, delta: float
     Source: Steinke, Nasr and Jagielski (2023), algorithm 1. https://arxiv.org/abs/2305.08846
     """
     scores, is_in = np.asarray(scores, dtype=np.float64), np.asarray(is_in, dtype=bool)
-    num, error_prob = len(scores), (1 - CONFIDENCE) / len(GUESS_FRACS)
+    num, error_prob = len(scores), (1 - CONFIDENCE) / (len(GUESS_FRACS) * num_bounds)
     needed = canaries_needed(0.0, delta=delta, error_prob=error_prob)
     if num < needed:
         raise LeftOutError(f"epsilon_lower_bound: {num} canaries; one run needs {needed} or more for any bound above 0")

@@ -99,7 +99,9 @@ def summarise_exposure(bits: np.ndarray, *, ceiling_bits: float, num_references:
         raise LeftOutError(f"exposure: {len(bits)} planted canaries; two or more are needed for an interval")
     value = float(np.mean(bits))
     resampled = [float(np.mean(bits[rng.integers(len(bits), size=len(bits))])) for _ in range(num_bootstrap)]
-    return Exposure(value, interval_around(value, resampled, (0.0, ceiling_bits)), ceiling_bits, len(bits), num_references)
+    low, high = interval_around(value, resampled, (0.0, ceiling_bits))
+    # Where all are at the ceiling, the mean may be above it by a rounding.
+    return Exposure(value, (min(low, value), max(high, value)), ceiling_bits, len(bits), num_references)
 
 
 def _check(canary_scores: np.ndarray, reference_scores: np.ndarray, *, least: int) -> tuple[np.ndarray, np.ndarray]:

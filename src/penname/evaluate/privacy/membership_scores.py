@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 
 import numpy as np
 
 from penname.evaluate.privacy.errors import LeftOutError
+from penname.model.likelihood import TokenLikelihoods
 
 MIN_K_FRAC = 0.2
 """Share of the least likely tokens that min-k % looks at; 20 % is the best of its paper."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLikelihoods:
-    """What a model thinks of the completions of n records, token by token. PRIVATE."""
-
-    log_likelihoods: np.ndarray
-    """(T,) natural logarithm of each token's probability given those before it, record after record."""
-    num_tokens: np.ndarray
-    """(n,) tokens of each record, >= 1; they sum to T."""
-
-    def __post_init__(self) -> None:
-        if len(self.num_tokens) == 0 or np.min(self.num_tokens) < 1:
-            raise LeftOutError("membership: a record has no token to score; leave out records without text")
-        if int(np.sum(self.num_tokens)) != len(self.log_likelihoods):
-            raise ValueError(f"num_tokens sum to {int(np.sum(self.num_tokens))}, there are {len(self.log_likelihoods)} log-likelihoods")
-
-    @property
-    def starts(self) -> np.ndarray:
-        """(n,) place of each record's first token."""
-        return np.concatenate([[0], np.cumsum(self.num_tokens)[:-1]])
 
 
 def loss_scores(tokens: TokenLikelihoods) -> np.ndarray:
@@ -43,6 +22,7 @@ def loss_scores(tokens: TokenLikelihoods) -> np.ndarray:
       (n,) float64. PRIVATE.
     Source: Yeom et al. (2018), https://arxiv.org/abs/1709.01604
     """
+    _check_tokens(tokens)
     return np.add.reduceat(np.asarray(tokens.log_likelihoods, dtype=np.float64), tokens.starts) / tokens.num_tokens
 
 
@@ -71,6 +51,7 @@ def min_k_scores(tokens: TokenLikelihoods, *, frac: float = MIN_K_FRAC) -> np.nd
       (n,) float64. PRIVATE.
     Source: Shi et al. (2024), Min-K% Prob. https://arxiv.org/abs/2310.16789
     """
+    _check_tokens(tokens)
     values = np.asarray(tokens.log_likelihoods, dtype=np.float64)
     records = np.repeat(np.arange(len(tokens.num_tokens)), tokens.num_tokens)
     order = np.lexsort((values, records))
@@ -92,3 +73,8 @@ def zlib_scores(tokens: TokenLikelihoods, texts: list[str]) -> np.ndarray:
     """
     num_bytes = np.array([len(zlib.compress(text.encode(errors="surrogatepass"))) for text in texts])
     return loss_scores(tokens) / num_bytes
+
+
+def _check_tokens(tokens: TokenLikelihoods) -> None:
+    if len(tokens.num_tokens) == 0 or np.min(tokens.num_tokens) < 1:
+        raise LeftOutError("membership: a record has no token to score; leave out records without text")

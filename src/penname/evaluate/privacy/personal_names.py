@@ -109,13 +109,13 @@ def _load_analyzer() -> Any:
 
 
 def _compute(samples: Samples) -> list[Estimate]:
-    sets = (samples.train, samples.heldout, samples.test, *samples.synthetic.values())
-    finder = NameFinder(sorted({row.product_title for rows in sets for row in rows.rows}))
     for arm, rows in {"real": samples.test, **samples.synthetic}.items():
         own = samples.take(rows, samples.num_compared).texts
         num_english = sum(map(is_english, own))
         if 2 * num_english < len(own):
             raise LeftOutError(f"{NAME}: {len(own) - num_english:,} of {len(own):,} texts of {arm} are not English, the only language of the model")
+    sets = (samples.train, samples.heldout, samples.test, *samples.synthetic.values())
+    finder = NameFinder(sorted({row.product_title for rows in sets for row in rows.rows}))
     return estimate_replayed(samples, partial(scan_names, find=finder.find))
 
 

@@ -10,7 +10,7 @@ from penname.evaluate.privacy.errors import LeftOutError
 from penname.privacy.keystream import Keystream
 from penname.records.canaries import ORIGINAL_STRING, draw_canaries
 
-CANARIES = draw_canaries(num_canaries=120, texts=[], seed=1, keystream=Keystream.from_seed(1), kinds=("persona",))
+CANARIES = draw_canaries(num_by_repetition=dict.fromkeys((1, 4, 16, 64), 30), texts=[], seed=1, keystream=Keystream.from_seed(1), kinds=("persona",))
 INNOCENT = [f"The case number {i} fits my phone and the colour is nice, I would buy it again for {i} dollars." for i in range(300)]
 
 
@@ -33,6 +33,8 @@ def test_leaks_are_counted_by_part_and_repetition():
     name, whole = rows(leaks.exact, "name")[64], rows(leaks.exact, "whole")[64]
     assert (name.num_canaries, name.num_leaked, name.num_texts) == (len(loud), 2, 3)
     assert (whole.num_leaked, whole.num_texts) == (1, 1)
+    anything = rows(leaks.exact, "any")[64]
+    assert (anything.num_canaries, anything.num_leaked, anything.num_texts) == (len(loud), 2, 3)
     assert name.texts_per_10_000 == pytest.approx(3e4 / len(texts))
     assert all(row.num_texts == 0 for row in leaks.exact if row.num_repetitions != 64)
 
@@ -56,10 +58,10 @@ def test_the_threshold_rises_until_left_out_canaries_are_not_found():
 
 
 def test_the_originals_experiment_counts_as_the_original_did():
-    canaries = [replace(canary, is_in=True) for canary in draw_canaries(num_canaries=0, texts=[], seed=1, keystream=Keystream.from_seed(3))]
+    canaries = [replace(canary, is_in=True) for canary in draw_canaries(num_by_repetition={1: 0}, texts=[], seed=1, keystream=Keystream.from_seed(3))]
     texts = [ORIGINAL_STRING] * 2 + ["Alex Johnson says hi"] + ["nothing"] * 97
     found = {row.part: row.texts_per_10_000 for row in count_leaks(canaries, texts).exact}
-    assert found == {"name": 300.0, "street": 200.0, "phone": 200.0, "whole": 200.0}
+    assert found == {"any": 300.0, "name": 300.0, "street": 200.0, "phone": 200.0, "whole": 200.0}
 
 
 def test_what_cannot_be_counted_is_said():

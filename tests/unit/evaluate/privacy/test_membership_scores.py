@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from penname.evaluate.privacy.errors import LeftOutError
-from penname.evaluate.privacy.membership_scores import TokenLikelihoods, calibrated_scores, loss_scores, min_k_scores, zlib_scores
+from penname.evaluate.privacy.membership_scores import calibrated_scores, loss_scores, min_k_scores, zlib_scores
+from penname.model.likelihood import TokenLikelihoods
 
 
 def make_tokens(seed=0, lengths=(5, 1, 12, 3)):
@@ -39,9 +40,9 @@ def test_every_signal_is_higher_where_the_model_knows_the_text_better():
 
 
 def test_records_without_tokens_and_tokens_that_do_not_match():
-    with pytest.raises(LeftOutError, match="no token to score"):
-        TokenLikelihoods(np.zeros(3), np.array([3, 0]))
-    with pytest.raises(ValueError, match="sum to 2, there are 3"):
-        TokenLikelihoods(np.zeros(3), np.array([2]))
+    for tokens in (TokenLikelihoods(np.zeros(3), np.array([3, 0])), TokenLikelihoods(np.zeros(0), np.zeros(0, dtype=np.int64))):
+        for score in (loss_scores, min_k_scores):
+            with pytest.raises(LeftOutError, match="no token to score"):
+                score(tokens)
     with pytest.raises(ValueError, match="different tokens"):
         calibrated_scores(make_tokens(), make_tokens(lengths=(5, 2, 11, 3)))

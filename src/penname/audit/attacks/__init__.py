@@ -1,0 +1,1 @@
+"""One attack a file: from the evidence of an audit to its findings."""
