@@ -5,7 +5,9 @@ import pytest
 from sklearn.metrics import f1_score
 
 from penname.evaluate.samples import Row, RowSet, Samples
-from penname.evaluate.utility.tstr import MAJORITY_ACCURACY, TSTR_ACCURACY, TSTR_MACRO_F1, macro_f1
+from penname.evaluate.utility.tstr import MAJORITY_ACCURACY, TRTS, TSTR, macro_f1
+
+TSTR_ACCURACY, TSTR_MACRO_F1 = TSTR[:2]
 
 GOOD, BAD = "lovely sturdy great case", "awful broken cheap case"
 
@@ -69,3 +71,40 @@ def test_the_interval_knows_that_training_rows_are_chance():
     noisy = [Row(rating=float(rng.integers(1, 6)), title="", text=" ".join(rng.choice(words, 3)), category="c") for _ in range(60)]
     _, arm = TSTR_ACCURACY.compute(_samples({"noise": noisy}, test=noisy))
     assert arm.ci95[1] - arm.ci95[0] > 0.1
+
+
+def _embed(texts):
+    """Good and bad texts lie apart, a little shaken."""
+    rng = np.random.default_rng(len(texts))
+    vectors = np.array([[1.0 if "lovely" in text else -1.0, 0.3] for text in texts]) + 0.05 * rng.normal(size=(len(texts), 2))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _embedded_samples(synthetic):
+    sets = {name: RowSet(name, rows, _embed) for name, rows in {"train": _rows(60), "heldout": _rows(40), "test": _rows(40)}.items()}
+    return Samples(**sets, synthetic={arm: RowSet(arm, rows, _embed) for arm, rows in synthetic.items()}, seed=1, num_bootstrap=50, max_records=1000)
+
+
+@pytest.mark.parametrize("metric", [*TSTR, *TRTS], ids=lambda metric: metric.name)
+def test_every_classifier_learns_what_each_set_teaches(metric):
+    real, right, wrong = metric.compute(_embedded_samples({"right": _rows(50), "wrong": _rows(50, flip=True)}))
+    assert (real.value, right.value, wrong.value) == (1.0, 1.0, 0.0)
+
+
+def test_shuffled_labels_teach_nothing():
+    rng = np.random.default_rng(3)
+    noise = [" ".join(f"w{k}" for k in rng.integers(60, size=8)) for _ in range(600)]
+    varied = [Row(row.rating, "", f"{'lovely' if row.rating == 5 else 'awful'} {words}", "c") for row, words in zip(_rows(600), noise, strict=True)]
+    shuffled = [Row(float(rng.choice([1, 5])), "", row.text, "c") for row in varied[:60]]
+    real, teaches, teaches_nothing = TSTR_ACCURACY.compute(_samples({"varied": varied[60:120], "shuffled": shuffled}, test=varied[120:]))
+    assert min(real.value, teaches.value) > 0.8
+    assert 0.3 < teaches_nothing.value < 0.7
+    assert teaches_nothing.ci95[0] < 0.5 < teaches_nothing.ci95[1]
+
+
+def test_one_repeated_row_teaches_one_class_and_sets_of_unequal_size_are_cut_to_the_smallest():
+    repeated = [Row(rating=5, title="", text=GOOD, category="c")] * 200
+    estimates = TRTS[0].compute(_embedded_samples({"repeated": repeated, "small": _rows(24)}))
+    assert {estimate.num_records for estimate in estimates} == {24}
+    _, constant, _ = TSTR_ACCURACY.compute(_embedded_samples({"repeated": repeated, "small": _rows(24)}))
+    assert constant.value == 0.5

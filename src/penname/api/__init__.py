@@ -1,0 +1,1 @@
+"""penname in Python and in notebooks: the calls, and what they return."""
