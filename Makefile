@@ -10,7 +10,7 @@ DEV := $(VENV)/.installed-dev
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster lint bench docs clean
+.PHONY: help setup demo test test-slow test-cluster lint bench docs clean
 .SILENT:
 # A recipe that fails must not leave a file that looks finished.
 .DELETE_ON_ERROR:
@@ -24,8 +24,16 @@ setup: $(RUNTIME) ## install penname and the pinned versions of lock/ into .venv
 demo: $(RUNTIME) ## run all stages on the embedded fictional marketplace into runs/demo/
 	$(BIN)/penname run --out runs/demo
 
-test: $(DEV) ## run the test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+# Without a Chromium tests/browser are left out, and a line says so; in CI they are run, and fail without one.
+HAS_BROWSER := $(or $(CI),$(PENNAME_CHROMIUM),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))
+NOT_BROWSER := $(if $(HAS_BROWSER),, and not browser)
+
+test: $(DEV) ## run the test suite, all but the tests that take a minute each
+	$(if $(HAS_BROWSER),,echo 'tests/browser are left out: no Chromium is installed (apt-get install chromium, or name one in PENNAME_CHROMIUM)' >&2)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'not slow and not cluster$(NOT_BROWSER)'
+
+test-slow: $(DEV) ## run the tests that take a minute each; CI runs them too
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'slow and not cluster$(NOT_BROWSER)'
 
 test-cluster: $(DEV) ## run the tests that start Ray Train, some minutes, with nothing beside them
 	$(BIN)/python -m pytest -m cluster

@@ -28,11 +28,15 @@ Config, settings and their defaults: [the run folder](run-folder.md) says what e
 
 
 def render_manual() -> str:
-    """The whole page: help of the program, then of each command in the order in which the program lists them."""
+    """The whole page: help of the program, then of each command in the order in which the program lists them, then of the commands in groups."""
     sections = [_HEAD, _render("penname", [])]
     for command in app.registered_commands:
         name = command.name or command.callback.__name__  # pyright: ignore[reportOptionalMemberAccess]
         sections.append(_render(f"penname {name}", [name]))
+    for group in app.registered_groups:
+        for command in group.typer_instance.registered_commands if group.typer_instance else []:
+            words = [str(group.name), str(command.name)]
+            sections.append(_render(f"penname {' '.join(words)}", words))
     return "\n".join(sections)
 
 

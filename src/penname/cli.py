@@ -184,8 +184,8 @@ def evaluate(
 
     if is_remote(out):
         raise UsageError(f"--out {out}: what --real and --synthetic compare is written to a folder on this machine")
-    sets = parse_synthetic_options(synthetic)
-    evaluate_files(real=real, heldout=heldout, synthetic=sets, out=Path(out), config=_load(arguments).evaluate)
+    sets, config = parse_synthetic_options(synthetic), _load(arguments)
+    evaluate_files(real=real, heldout=heldout, synthetic=sets, out=Path(out), config=config.evaluate, model=config.model)
     print(f"PRIVATE     {Path(out) / 'metrics.json'}")
 
 
@@ -196,12 +196,102 @@ def report(out: Out, arguments: ConfigAndOverrides = None) -> None:
 
 
 @app.command()
+def audit(arguments: ConfigAndOverrides = None, out: Out = "runs/audit") -> None:
+    """Attack a twin run with planted secrets: leaks, exposure, membership, lower bounds on epsilon. Exit 1 where more is found than epsilon allows.
+
+    Example: penname audit configs/clothing_small.yaml audit.max_records_scored=400 --out runs/clothing_audit
+    """
+    import time
+
+    from penname.audit.audit import DEFAULT_CONFIG, check_launch, check_verdict, run_audit
+    from penname.distributed.launch import read_launch
+    from penname.pipeline import summarize
+    from penname.progress import format_secs
+    from penname.stores.run_folder import open_run_folder
+
+    began, words = time.monotonic(), list(arguments or [])
+    config = _load(words if words and "=" not in words[0] else [str(DEFAULT_CONFIG), *words])
+    check_launch(read_launch().num_ranks)
+    folder = open_run_folder(out)
+    has_run = run_audit(config, folder.root, after_stage=folder.bring)
+    folder.bring()
+    took = format_secs(time.monotonic() - began)
+    print(f"Done in {took}: {out}" if has_run else f"Nothing to do: {out} is up to date with this config ({took}).")
+    for line in summarize(folder.root):
+        print(line)
+    check_verdict(folder.root)
+
+
+@app.command()
 def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A release folder, or a run that has one.")]) -> None:
     """Recompute epsilon from the ledger and check every hash. Exit 0 when all holds, 1 with the reason when not."""
     from penname.privacy.certificate import CERTIFICATE_NAME, verify_release
 
     release = folder if (folder / CERTIFICATE_NAME).is_file() else folder / "release"
     print(f"VERIFIED {release}: {verify_release(release)}")
+
+
+@app.command()
+def serve(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder, or a folder of run folders.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, metavar="P", help="0 takes any that is free.")] = 8765,
+    host: Annotated[str, typer.Option("--host", metavar="H", help="An address beyond this machine needs a token.")] = "127.0.0.1",
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar="PENNAME_TOKEN", metavar="TOKEN", help="Who opens the page must have it; `new` makes one and prints the link."),
+    ] = None,
+    allow_host: Annotated[list[str] | None, typer.Option("--allow-host", metavar="NAME", help="Another name that requests may use, such as a proxy's.")] = None,
+    sample: Annotated[int | None, typer.Option("--sample", min=1, metavar="N", help="Records of each set that people judge, where none are drawn yet.")] = None,
+) -> None:
+    """Open the web page: runs, reports, records, and blind human evaluation. On this machine only, unless there is a token.
+
+    Example: penname serve runs/demo
+    """
+    from penname.web.serve import serve as serve_folder
+
+    serve_folder(folder, say=lambda line: print(line, flush=True), host=host, port=port, token=token, allowed_hosts=tuple(allow_host or ()), num_per_arm=sample)
+
+
+ratings_app = typer.Typer(no_args_is_help=True, help="Answers of people: export, import, sum up.", context_settings={"help_option_names": ["-h", "--help"]})
+app.add_typer(ratings_app, name="ratings")
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]
+
+
+@ratings_app.command("export")
+def export_answers(
+    folder: RunFolder, out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Ends with .csv or .jsonl.")] = Path("ratings.csv")
+) -> None:
+    """Write every answer as CSV or JSON lines. PRIVATE: it names raters and arms.
+
+    Example: penname ratings export runs/demo --out ratings.csv
+    """
+    from penname.evaluate.human.study import export_to_file
+
+    print(f"PRIVATE     {out}  ({export_to_file(folder, out):,} answers)")
+
+
+@ratings_app.command("import")
+def import_answers(folder: RunFolder, file: Annotated[Path, typer.Argument(metavar="FILE", help="As exported, .csv or .jsonl.")]) -> None:
+    """Add answers to the same sample that were given elsewhere, all or none.
+
+    Example: penname ratings import runs/demo ratings.csv
+    """
+    from penname.evaluate.human.study import import_from_file
+
+    num_added, num_kept = import_from_file(folder, file)
+    print(f"{num_added:,} answers added; {num_kept:,} left alone, because they were there or the rater has answered later")
+
+
+@ratings_app.command("summarise")
+def summarise_answers(folder: RunFolder) -> None:
+    """Write the figures of the answers into the run; `penname report` then shows them.
+
+    Example: penname ratings summarise runs/demo
+    """
+    from penname.evaluate.human.study import summarise_folder
+
+    for line in summarise_folder(folder):
+        print(line)
 
 
 @app.command("sample-data")

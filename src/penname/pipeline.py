@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,14 +79,25 @@ STAGES = (
         "run_evaluate",
         ("evaluate",),
         ("train_records", "heldout_records", "test_records", "synthetic_with_dp", "synthetic_no_dp"),
-        ("privacy_metrics", "fidelity_metrics", "utility_metrics"),
+        ("privacy_metrics", "fidelity_metrics", "utility_metrics", "left_out", "figure_data"),
     ),
     Stage(
         "report",
         "penname.report.report",
         "run_report",
         ("report",),
-        ("privacy_metrics", "fidelity_metrics", "utility_metrics", "synthetic_with_dp", "synthetic_no_dp", "adapter_with_dp", "test_records"),
+        (
+            "privacy_metrics",
+            "fidelity_metrics",
+            "utility_metrics",
+            "left_out",
+            "figure_data",
+            "human_metrics",
+            "synthetic_with_dp",
+            "synthetic_no_dp",
+            "adapter_with_dp",
+            "test_records",
+        ),
         ("metrics", "figures", "report", "certificate", "release"),
     ),
 )
@@ -105,27 +116,63 @@ def run_stages(config: Config, root: Path, names: Sequence[str] = STAGE_NAMES, *
       Whether anything ran.
     Raises:
       RunDirError: the folder holds another run, another process works in it, or an earlier stage is missing.
+      UsageError: the folder is of an audit.
     """
     run_dir = RunDir(root)
     run_dir.create()
     with run_dir.lock():
-        manifest = run_dir.read_manifest()
-        _check_same_run(manifest, config, root)
-        has_run = False
-        for stage in STAGES:
-            if _is_current(stage, manifest, config, run_dir):
-                continue
-            if stage.name not in names:
-                if any(name in STAGE_NAMES[STAGE_NAMES.index(stage.name) :] for name in names):
-                    raise RunDirError(f"{root}: the stage {stage.name} is not done; run `penname {stage.name}` (or `penname run`) with this config first")
-                continue
-            _run_stage(stage, manifest, config, run_dir)
-            has_run = True
-            if after_stage is not None:
-                after_stage()
-            if stage.name == names[-1]:
-                break
-        return has_run
+        return run_in_order(config, run_dir, STAGES, names, outside=_hash_made_by_people(run_dir), after_stage=after_stage)
+
+
+def _hash_made_by_people(run_dir: RunDir) -> dict[str, str]:
+    """What no stage writes: the metrics of `penname serve` and `penname ratings`."""
+    path = run_dir.root / ARTEFACTS["human_metrics"].path
+    return {"human_metrics": hash_path(path)} if path.is_file() else {}
+
+
+def run_in_order(
+    config: Config,
+    run_dir: RunDir,
+    stages: Sequence[Stage],
+    names: Sequence[str],
+    *,
+    outside: Mapping[str, str] | None = None,
+    after_stage: Callable[[], None] | None = None,
+) -> bool:
+    """Runs those of some stages that have a name given, each only where something changed, in a folder that was created and is locked.
+
+    Args:
+      config: Of the whole run.
+      run_dir: The folder.
+      stages: All of the folder, in order.
+      names: Stages, in order.
+      outside: Hashes of inputs that no stage of this folder writes, by the name that stages call them by.
+      after_stage: As in `run_stages`.
+    Returns:
+      Whether anything ran.
+    Raises:
+      RunDirError: an earlier stage is missing.
+      UsageError: the folder holds another run.
+    """
+    manifest = run_dir.read_manifest()
+    manifest["outside"] = dict(outside or {})
+    _check_same_run(manifest, config, run_dir.root, stages)
+    has_run = False
+    all_names = [stage.name for stage in stages]
+    for stage in stages:
+        if _is_current(stage, manifest, config, run_dir):
+            continue
+        if stage.name not in names:
+            if any(name in all_names[all_names.index(stage.name) :] for name in names):
+                raise RunDirError(f"{run_dir.root}: the stage {stage.name} is not done; run `penname {stage.name}` (or `penname run`) with this config first")
+            continue
+        _run_stage(stage, manifest, config, run_dir)
+        has_run = True
+        if after_stage is not None:
+            after_stage()
+        if stage.name == names[-1]:
+            break
+    return has_run
 
 
 def _run_stage(stage: Stage, manifest: dict[str, Any], config: Config, run_dir: RunDir) -> None:
@@ -208,6 +255,8 @@ def _section(config: Config, name: str) -> Any:
 
 
 def _known_hash(name: str, manifest: dict[str, Any]) -> str | None:
+    if name in manifest["outside"]:
+        return manifest["outside"][name]
     for entry in manifest["stages"].values():
         if name in entry.get("outputs", {}):
             return entry["outputs"][name]["sha256"]
@@ -223,12 +272,12 @@ def _external_signature(path: Path) -> list[Any]:
     return [str(path), *([file.as_posix(), *_stat(file)] for file in files if file.is_file())]
 
 
-def _check_same_run(manifest: dict[str, Any], config: Config, root: Path) -> None:
+def _check_same_run(manifest: dict[str, Any], config: Config, root: Path, stages: Sequence[Stage]) -> None:
     """A folder keeps its run: data, split and training of a finished stage do not change under it."""
     before, now = manifest.get("config"), config.model_dump(mode="json")
     if before is None:
         return
-    for stage in STAGES:
+    for stage in stages:
         entry = manifest["stages"].get(stage.name)
         if not stage.is_frozen or not entry or entry["status"] != "done":
             continue

@@ -16,13 +16,16 @@ import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
-from penname.errors import RunDirError
+from penname.errors import RunDirError, UsageError
 from penname.schemas import Visibility
 
 MANIFEST = "run.json"
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
+
+Kind = Literal["run", "audit", "twin"]
+"""What a folder holds: a run, an audit, or the twin run of an audit. The last two have canaries in their data and never a release."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Artefact:
     path: str
     visibility: Visibility
     schema_version: int = 1
+    is_optional: bool = False
+    """Made by people or for the web page: a whole run may lack it."""
 
 
 ARTEFACTS: dict[str, Artefact] = {
@@ -58,6 +63,15 @@ ARTEFACTS: dict[str, Artefact] = {
     "privacy_metrics": Artefact("4_evaluate/privacy.json", "PRIVATE"),
     "fidelity_metrics": Artefact("4_evaluate/fidelity.json", "PRIVATE"),
     "utility_metrics": Artefact("4_evaluate/utility.json", "PRIVATE"),
+    "left_out": Artefact("4_evaluate/left_out.json", "PRIVATE"),
+    "embeddings": Artefact("4_evaluate/embeddings", "PRIVATE", is_optional=True),
+    "figure_data": Artefact("4_evaluate/figure_data.json", "PRIVATE"),
+    "downstream_scores": Artefact("4_evaluate/downstream", "PRIVATE"),
+    "human_sample": Artefact("4_evaluate/human/sample.json", "PRIVATE", is_optional=True),
+    "human_ratings": Artefact("4_evaluate/human/ratings.sqlite", "PRIVATE", is_optional=True),
+    "human_summary": Artefact("4_evaluate/human/summary.json", "PRIVATE", is_optional=True),
+    "human_metrics": Artefact("4_evaluate/human.json", "PRIVATE", is_optional=True),
+    "records_index": Artefact("web/records.sqlite", "PRIVATE", is_optional=True),
     "metrics": Artefact("5_report/metrics.json", "PRIVATE"),
     "figures": Artefact("5_report/figures", "PRIVATE"),
     "report": Artefact("5_report/report.html", "PRIVATE"),
@@ -65,6 +79,23 @@ ARTEFACTS: dict[str, Artefact] = {
     "release": Artefact("release", "RELEASABLE"),
     "ledger": Artefact("ledger.jsonl", "RELEASABLE"),
 }
+AUDIT_ARTEFACTS: dict[str, Artefact] = {
+    "coins_key": Artefact("1_records/coins.key", "PRIVATE"),
+    "canaries": Artefact("1_records/canaries.jsonl", "PRIVATE"),
+    "planted_records": Artefact("1_records/planted", "PRIVATE"),
+    "prompted_texts": Artefact("3_generate/prompted", "PRIVATE"),
+    "likelihoods": Artefact("4_evaluate/likelihoods", "PRIVATE"),
+    "attacks": Artefact("4_evaluate/attacks.json", "PRIVATE"),
+}
+"""What an audit has beside the artefacts of a run; its twins are run folders under `twins/`. Nothing of an audit is ever released."""
+_PATHS = {name: artefact.path for name, artefact in (ARTEFACTS | AUDIT_ARTEFACTS).items()}
+
+_OTHER_KINDS: dict[str, str] = {
+    "run": "holds a run, and an audit needs a folder of its own: choose another --out",
+    "audit": "holds an audit, with canaries in its data, of which nothing may be released; go on with `penname audit`, or choose another --out",
+    "twin": "holds the twin run of an audit, with canaries in its data, of which nothing may be released; choose another --out",
+}
+"""What to say to whoever takes a folder of this kind for one of another."""
 
 
 class RunDir:
@@ -74,16 +105,17 @@ class RunDir:
         self.root = root
 
     def path(self, name: str) -> Path:
-        """Where the artefact `name` of `ARTEFACTS` is, or will be; its parent folder exists afterwards."""
-        path = self.root / ARTEFACTS[name].path
+        """Where the artefact `name` of `ARTEFACTS` or `AUDIT_ARTEFACTS` is, or will be; its parent folder exists afterwards."""
+        path = self.root / _PATHS[name]
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def create(self) -> None:
-        """Makes the folder, or checks that what is there is a run of ours.
+    def create(self, kind: Kind = "run") -> None:
+        """Makes the folder, or checks that what is there is ours and of this kind.
 
         Raises:
           RunDirError: it is a file, or holds other people's files.
+          UsageError: it holds something of another kind.
         """
         if self.root.exists() and not self.root.is_dir():
             raise RunDirError(f"{self.root}: is a file; --out needs a folder")
@@ -94,7 +126,9 @@ class RunDir:
             raise RunDirError(f"{self.root}: is not empty and holds no penname run; choose a new folder for --out")
         self.root.mkdir(parents=True, exist_ok=True)
         if not strangers:
-            write_json(self.root / MANIFEST, {"schema_version": MANIFEST_VERSION, "stages": {}})
+            write_json(self.root / MANIFEST, {"schema_version": MANIFEST_VERSION, "kind": kind, "stages": {}})
+        if self.read_kind() != kind:
+            raise UsageError(f"{self.root}: {_OTHER_KINDS[self.read_kind()]}")
 
     @contextlib.contextmanager
     def lock(self) -> Generator[None]:
@@ -134,7 +168,17 @@ class RunDir:
             raise RunDirError(f"{path}: is damaged; choose a new folder for --out")
         if manifest.get("schema_version") != MANIFEST_VERSION:
             raise RunDirError(f"{path}: was written by another version of penname; choose a new folder for --out")
+        if manifest.get("kind") not in list(_OTHER_KINDS):
+            raise RunDirError(f"{path}: is damaged; choose a new folder for --out")
         return manifest
+
+    def read_kind(self) -> Kind:
+        """What the folder holds; a folder without a manifest counts as a run.
+
+        Raises:
+          RunDirError: the manifest is damaged or of another version.
+        """
+        return self.read_manifest()["kind"] if (self.root / MANIFEST).is_file() else "run"
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replaces the manifest in one rename."""

@@ -130,6 +130,8 @@ def find_event_faults(config: Config, run_dir: RunDir, ledger: Ledger) -> list[s
     training = plan_training(config, budget, noisy_num_units=count["noisy_num_units"])
     planned = {COUNT_ID: budget.unit_count.event, TRAINING_ID: training.event, HISTOGRAM_ID: budget.histogram.event}
     faults: list[str] = []
+    if run_dir.read_kind() != "run":
+        faults.append("the folder is of an audit: canaries are planted in its training records")
     if ledger.promise != budget.promise:
         faults.append("the ledger's promise is not that of the config")
     for event_id, event in planned.items():

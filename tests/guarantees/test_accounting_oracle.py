@@ -156,11 +156,11 @@ def test_the_other_road_never_says_less(noise_multiplier, sampling_prob, num_ste
 @pytest.mark.parametrize(
     ("target_epsilon", "sampling_prob", "num_steps"),
     [
-        pytest.param(0.01, 0.01, 50, marks=pytest.mark.slow),
+        (0.01, 0.01, 50),
         (0.1, 0.01, 50),
         (1.0, 0.05, 100),
-        pytest.param(8.0, 0.05, 50, marks=pytest.mark.slow),
-        pytest.param(100.0, 0.01, 10, marks=pytest.mark.slow),
+        (8.0, 0.05, 50),
+        (100.0, 0.01, 10),
     ],
 )
 def test_calibration_keeps_the_promise_and_wastes_little(target_epsilon, sampling_prob, num_steps):

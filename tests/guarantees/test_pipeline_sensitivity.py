@@ -27,8 +27,6 @@ from penname.privacy.unit import keyed_fraction
 from penname.run_dir import read_rows
 from penname.train import layout, train
 
-pytestmark = pytest.mark.slow
-
 CLIP_NORM = 0.05
 NUM_STEPS = 5
 EXPECTED_BATCH_SIZE, NOISY_NUM_UNITS = 8, 20

@@ -200,7 +200,6 @@ def test_a_damaged_manifest(penname, config_file, tmp_path):
     penname("run", config_file, "--out", tmp_path / "run").fails(1, "run.json", "damaged")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["no folder", "hub name", "no config.json", "cut weights", "no such layers"])
 def test_a_model_that_cannot_be_used(penname, config_file, recorded_run, letter_model_dir, tmp_path, damage):
     root, model = shutil.copytree(recorded_run, tmp_path / "run"), tmp_path / "model"
@@ -232,7 +231,6 @@ CANNOT_TRAIN = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CANNOT_TRAIN)
 def test_settings_that_the_model_cannot_be_trained_with_cost_nothing(penname, config_file, tmp_path, name):
     overrides, words = CANNOT_TRAIN[name]
@@ -242,7 +240,6 @@ def test_settings_that_the_model_cannot_be_trained_with_cost_nothing(penname, co
     assert not list((root / "2_train").rglob("*.json*"))
 
 
-@pytest.mark.slow
 def test_a_text_longer_than_the_model_writes(penname, config_file, recorded_run, tmp_path):
     root = shutil.copytree(recorded_run, tmp_path / "run")
     penname("run", config_file, NO_DP, "generate.max_new_tokens=600", "--out", root).fails(1, "generate.max_new_tokens", "600", "512")
@@ -253,7 +250,6 @@ def read_steps(root):
     return [json.loads(line) for line in (root / "2_train/no_dp/metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.slow
 def test_a_physical_batch_smaller_than_a_record_is_said_and_done(penname, config_file, recorded_run, tmp_path):
     found = []
     for tokens in (16, 1024):
@@ -265,7 +261,6 @@ def test_a_physical_batch_smaller_than_a_record_is_said_and_done(penname, config
     assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
-@pytest.mark.slow
 def test_the_same_adapter_with_less_memory(penname, config_file, recorded_run, tmp_path):
     weights = []
     for recomputes in ([False], [True], [False, True]):
@@ -281,7 +276,6 @@ def test_the_same_adapter_with_less_memory(penname, config_file, recorded_run, t
     assert weights[0] == weights[1] == weights[2], "a run that goes on with it is another run"
 
 
-@pytest.mark.slow
 def test_a_tile_is_chosen_once_and_kept_by_a_run_that_goes_on(penname, config_file, recorded_run, tmp_path):
     root = shutil.copytree(recorded_run, tmp_path / "run")
     command = ("train", config_file, NO_DP, "train.physical_batch_tokens=null", "train.num_steps=60", "train.checkpoint_every_secs=0", "--out", root)
@@ -302,14 +296,12 @@ def test_a_tile_is_chosen_once_and_kept_by_a_run_that_goes_on(penname, config_fi
     assert not tile.parent.exists()
 
 
-@pytest.mark.slow
 def test_a_promise_that_this_data_does_not_allow(penname, config_file, tmp_path):
     root = tmp_path / "run"
     penname("run", config_file, "privacy.delta=0.1", "--out", root).fails(1, "privacy.delta", "N^-1.1")
     assert not (root / "ledger.jsonl").exists()
 
 
-@pytest.mark.slow
 def test_a_model_that_never_writes_the_form(penname, config_file, finished_run):
     overrides = ["generate.max_new_tokens=4", "generate.max_draws_per_record=1", "generate.num_records=40"]
     penname("run", config_file, *overrides, "--out", finished_run).fails(1, "did not parse", "max_draws_per_record")

@@ -105,6 +105,7 @@ def whole(penname, recorded, tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lost_rank", "num_ranks", "num_ranks_after"), [(0, 2, 1), (1, 3, 2)])
 def test_a_killed_rank_ends_the_step_for_all_and_the_run_goes_on_on_any_number_of_ranks(launch, whole, lost_rank, num_ranks, num_ranks_after):
     root = launch.copy_run("cut")

@@ -10,12 +10,10 @@ from penname.generate import synthesize
 from penname.run_dir import ARTEFACTS, RunDir, read_rows
 from tests.pipeline.conftest import snapshot
 
-pytestmark = pytest.mark.slow
-
 
 def test_all_stages_end_with_their_files(finished_run, first_outcome):
     for name, artefact in ARTEFACTS.items():
-        if name != "noise_key":
+        if name != "noise_key" and not artefact.is_optional:
             assert (finished_run / artefact.path).exists(), name
     assert not (finished_run / ARTEFACTS["noise_key"].path).exists()
     assert sorted(path.name for path in (finished_run / "release").iterdir()) == [

@@ -37,7 +37,6 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], capture_output=True, check=False)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kilobytes", [40, 420])
 def test_the_program_on_a_small_disk(penname, config_file, small_disk, kilobytes):
     disk = small_disk(kilobytes)

@@ -10,7 +10,7 @@ from penname import __version__, cli
 from penname.errors import DataError, ModelError, RunDirError, UsageError
 from penname.privacy.errors import BudgetExceededError
 
-COMMANDS = ("run", "plan", "ingest", "records", "train", "generate", "evaluate", "report", "verify", "sample-data", "fetch")
+COMMANDS = ("run", "plan", "ingest", "records", "train", "generate", "evaluate", "report", "audit", "verify", "serve", "ratings", "sample-data", "fetch")
 
 
 def call(*arguments, code="from penname.cli import main; main()"):

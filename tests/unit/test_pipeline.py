@@ -208,7 +208,8 @@ def test_the_summary_names_what_is_there(calls, root):
 
 
 def test_stages_and_artefacts_fit_together():
-    made = set()
+    # What people make, no stage does.
+    made = {name for name, artefact in ARTEFACTS.items() if artefact.is_optional}
     for stage in STAGES:
         assert set(stage.inputs) <= made, stage.name
         assert set(stage.outputs) <= set(ARTEFACTS)

@@ -157,12 +157,14 @@ def test_create_goes_on_after_a_process_that_was_killed_at_once(tmp_path, left):
 def test_create_keeps_the_manifest_that_is_there(tmp_path):
     run_dir = RunDir(tmp_path / "a" / "b")
     run_dir.create()
-    run_dir.write_manifest({"schema_version": module.MANIFEST_VERSION, "stages": {"ingest": {"status": "done"}}})
+    run_dir.write_manifest({"schema_version": module.MANIFEST_VERSION, "kind": "run", "stages": {"ingest": {"status": "done"}}})
     run_dir.create()
     assert run_dir.read_manifest()["stages"] == {"ingest": {"status": "done"}}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"schema_version": 2, "stages": 3}', '{"schema_version": 99, "stages": {}}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"schema_version": 3, "stages": 3}', '{"schema_version": 99, "stages": {}}', '{"schema_version": 3, "stages": {}}']
+)
 def test_a_manifest_that_is_not_ours_is_one_line(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(RunDirError) as caught:

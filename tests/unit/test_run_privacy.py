@@ -188,7 +188,6 @@ def test_a_second_key_and_another_promise_are_not_released(run_dir):
 # --- the data set's ledger ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_the_runs_of_one_data_set_are_charged_to_its_ledger(tmp_path):
     shared = tmp_path / "shared.jsonl"
     first = make_config(ledger=str(shared), ledger_epsilon=20.0)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from penname.config import Config, EvaluateConfig
+from penname.config import Config, EvaluateConfig, ModelConfig
 from penname.errors import DataError, RunDirError, UsageError
+from penname.evaluate.computation import collect_figure_data, compute_metrics, list_left_out
+from penname.evaluate.embedding_cache import CachedEmbed
 from penname.evaluate.files import check_synthetic_names, read_table
 from penname.evaluate.metric import Metric
-from penname.evaluate.privacy.errors import LeftOutError
+from penname.evaluate.model_likelihood import BaseLikelihood
+from penname.evaluate.planted_facts import PlantedFacts, read_planted_facts
 from penname.evaluate.registry import select_metrics
 from penname.evaluate.samples import MAX_ROWS_HELD, Row, RowSet, Samples, sample_at_most, seeded_generator
-from penname.progress import say, show_progress
+from penname.evaluate.utility.downstream_scores import DownstreamScores
+from penname.progress import say
 from penname.run_dir import RunDir, read_rows, write_json
-from penname.schemas import MetricResult
 
 MIN_RUN_ROWS = 2
 """A run is evaluated however small it is, as long as a spread can be computed; the intervals say how little that tells."""
@@ -30,7 +32,7 @@ def run_evaluate(config: Config, run_dir: RunDir) -> None:
     """Computes the metrics of a run: its synthetic sets against its real rows.
 
     Writes the artefacts privacy_metrics, fidelity_metrics and utility_metrics, each a list of rows of `metrics.json`; a family of
-    which no metric was asked for is an empty list.
+    which no metric was asked for is an empty list. Writes left_out, what these data could not give and why.
 
     Args:
       config: `train.arms` says which synthetic sets there are, `evaluate` what to compute.
@@ -51,21 +53,36 @@ def run_evaluate(config: Config, run_dir: RunDir) -> None:
     for name, own in rows.items():
         if len(own) < MIN_RUN_ROWS:
             raise DataError(f"{run_dir.path(name)}: has {len(own)} records; evaluation needs {MIN_RUN_ROWS} in every set, so use more data")
+    embed = _choose_embed(config) or _EmbedLater(config.evaluate)
     samples = build_samples(
         train=rows["train_records"],
         heldout=rows["heldout_records"],
         test=rows["test_records"],
         synthetic={arm: rows[f"synthetic_{arm}"] for arm in config.train.arms},
         config=config.evaluate,
-        embed=_choose_embed(config),
+        embed=_keep_embeddings(embed, run_dir.path("embeddings"), config.evaluate),
+        facts=_read_facts(config.evaluate, run_dir.path("sample_data") if config.data.format == "sample" else None),
+        likelihood=BaseLikelihood(config.model),
+        downstream=_choose_downstream(metrics, config.evaluate, run_dir.path("downstream_scores")),
     )
     results = compute_metrics(samples, metrics)
+    write_json(run_dir.path("figure_data"), collect_figure_data(samples))
+    write_json(run_dir.path("left_out"), list_left_out(samples, metrics))
     for family in ("privacy", "fidelity", "utility"):
         write_json(run_dir.path(f"{family}_metrics"), [result for result in results if result["family"] == family])
 
 
-def evaluate_files(*, real: Path, heldout: Path | None, synthetic: dict[str, Path], out: Path, config: EvaluateConfig, embed: Embed | None = None) -> None:
-    """Computes the metrics of any files and writes `out/metrics.json`. The command `penname evaluate --real F ...`.
+def evaluate_files(
+    *,
+    real: Path,
+    heldout: Path | None,
+    synthetic: dict[str, Path],
+    out: Path,
+    config: EvaluateConfig,
+    model: ModelConfig | None = None,
+    embed: Embed | None = None,
+) -> None:
+    """Computes the metrics of any files and writes `out/metrics.json` and `out/left_out.json`. The command `penname evaluate --real F ...`.
 
     With heldout: real is train, and heldout is split by seed into a half for test and a half for heldout. Without: real is split by
     seed into disjoint thirds for train, test and heldout, and a line on standard error says what that costs.
@@ -76,6 +93,7 @@ def evaluate_files(*, real: Path, heldout: Path | None, synthetic: dict[str, Pat
       synthetic: File by name; each name is an arm of `metrics.json`.
       out: Folder, made if it is not there.
       config: Metrics, seed, sizes.
+      model: The base model that metrics may ask; none: they are left out.
       embed: Texts to unit-length embeddings; none means `config.embedding_model`.
     Raises:
       UsageError: an unknown metric, a bad name, `out` is a file.
@@ -97,8 +115,21 @@ def evaluate_files(*, real: Path, heldout: Path | None, synthetic: dict[str, Pat
         train = real_rows
         test, held = _split_rows(read_table(heldout, is_synthetic=False, seed=config.seed), 2, config.seed)
     synthetic_rows = {name: read_table(path, is_synthetic=True, seed=config.seed) for name, path in synthetic.items()}
-    samples = build_samples(train=train, heldout=held, test=test, synthetic=synthetic_rows, config=config, embed=embed)
+    downstream = _choose_downstream(metrics, config, out / "downstream")
+    samples = build_samples(
+        train=train,
+        heldout=held,
+        test=test,
+        synthetic=synthetic_rows,
+        config=config,
+        embed=embed or _keep_embeddings(_EmbedLater(config), out / "embeddings", config),
+        facts=_read_facts(config, None),
+        likelihood=None if model is None else BaseLikelihood(model),
+        downstream=downstream,
+    )
     write_json(out / "metrics.json", compute_metrics(samples, metrics))
+    write_json(out / "figure_data.json", collect_figure_data(samples))
+    write_json(out / "left_out.json", list_left_out(samples, metrics))
 
 
 def build_samples(
@@ -109,6 +140,9 @@ def build_samples(
     synthetic: dict[str, list[Row]],
     config: EvaluateConfig,
     embed: Embed | None = None,
+    facts: PlantedFacts | None = None,
+    likelihood: Callable[[list[str]], list[np.ndarray]] | None = None,
+    downstream: Callable[[Samples], DownstreamScores] | None = None,
 ) -> Samples:
     """Puts the sets together for the metrics; the embedding model is loaded when a metric first asks for it.
 
@@ -117,8 +151,11 @@ def build_samples(
       synthetic: Rows by arm.
       config: Seed, sizes, embedding model.
       embed: Texts to (n, D) unit-length embeddings; none means `config.embedding_model`.
+      facts: What is true of each product; none where nothing was planted.
+      likelihood: Texts to token log-likelihoods under the base model; none where there is none to ask.
+      downstream: Tunes language models; none where no metric asks for it.
     """
-    embed = embed or _EmbedLater(config.embedding_model)
+    embed = embed or _EmbedLater(config)
     return Samples(
         train=RowSet("train", train, embed),
         heldout=RowSet("heldout", heldout, embed),
@@ -127,49 +164,24 @@ def build_samples(
         seed=config.seed,
         num_bootstrap=config.num_bootstrap,
         max_records=config.max_records,
+        facts=facts,
+        likelihood=likelihood,
+        downstream=downstream,
     )
 
 
-def compute_metrics(samples: Samples, metrics: tuple[Metric, ...]) -> list[dict[str, Any]]:
-    """Computes metrics one after the other, with progress. One that these data cannot give is left out, and a line on standard error says why.
+def _keep_embeddings(embed: Embed, folder: Path, config: EvaluateConfig) -> Embed:
+    """Embeds what the folder does not hold yet."""
+    from penname.model.embedding import name_encoder
 
-    Args:
-      samples: PRIVATE.
-      metrics: From the registry.
-    Returns:
-      list[dict]: rows of `metrics.json`, with the metric's version. PRIVATE.
-    """
-    from threadpoolctl import threadpool_limits
-
-    results = []
-    # One thread for numpy's matrix products: the matrices are small, and two threads that wait for each other are slower than one.
-    with threadpool_limits(limits=1, user_api="blas"), show_progress("evaluate", len(metrics)) as progress:
-        for metric in metrics:
-            try:
-                results += _compute_one(metric, samples)
-            except LeftOutError as error:
-                say(f"evaluate: {metric.name} is left out: {error}")
-            progress.advance(note=metric.name)
-    return results
+    return CachedEmbed(embed, folder, model=name_encoder(config.embedding_model, dtype=config.embedding_dtype))
 
 
-def _compute_one(metric: Metric, samples: Samples) -> list[dict[str, Any]]:
-    rows = []
-    for estimate in metric.compute(samples):
-        result = MetricResult(
-            family=metric.family,
-            name=metric.name,
-            arm=estimate.arm,
-            value=float(estimate.value),
-            ci95=(float(estimate.ci95[0]), float(estimate.ci95[1])),
-            reference=float(estimate.reference),
-            direction=metric.direction,
-            visibility="PRIVATE",
-            num_records=int(estimate.num_records),
-            source=metric.source,
-        )
-        rows.append({**asdict(result), "version": metric.version})
-    return rows
+def _read_facts(config: EvaluateConfig, sample_data: Path | None) -> PlantedFacts | None:
+    """The facts of the folder that the config names, else those of the run's own sample data."""
+    if config.facts is not None:
+        return read_planted_facts(Path(config.facts))
+    return None if sample_data is None or not sample_data.is_dir() else read_planted_facts(sample_data)
 
 
 def _choose_embed(config: Config) -> Embed | None:
@@ -179,20 +191,27 @@ def _choose_embed(config: Config) -> Embed | None:
     from penname.distributed.shards import open_engine
     from penname.evaluate.embedding_workers import WorkerEmbed
 
-    return WorkerEmbed(config.evaluate.embedding_model, open_engine(**config.engine.model_dump(exclude={"timeout_secs"})))
+    return WorkerEmbed(config.evaluate.embedding_model, config.evaluate.embedding_dtype, open_engine(**config.engine.model_dump(exclude={"timeout_secs"})))
+
+
+def _choose_downstream(metrics: tuple[Metric, ...], config: EvaluateConfig, folder: Path) -> Callable[[Samples], DownstreamScores] | None:
+    """What tunes language models, where a metric asks for it; a library that is missing is said at once."""
+    from penname.evaluate.utility.downstream_tuning import DownstreamTuner, are_downstream
+
+    return DownstreamTuner(config, folder) if are_downstream([metric.name for metric in metrics]) else None
 
 
 class _EmbedLater:
     """Loads the embedding model at the first call."""
 
-    def __init__(self, name: str) -> None:
-        self._name, self._embedder = name, None
+    def __init__(self, config: EvaluateConfig) -> None:
+        self._config, self._embedder = config, None
 
     def __call__(self, texts: list[str]) -> np.ndarray:
         from penname.model.embedding import load_embedder
 
         if self._embedder is None:
-            self._embedder = load_embedder(self._name)
+            self._embedder = load_embedder(self._config.embedding_model, dtype=self._config.embedding_dtype)
         return self._embedder.embed(texts)
 
 

@@ -18,7 +18,9 @@ from penname.progress import say
 from penname.schemas import RATINGS
 
 MIN_ROWS = 20
-NEEDED = ("rating", "title", "text", "category")
+NEEDED = ("text",)
+OPTIONAL = ("rating", "title", "category")
+"""Without one of these columns, the metrics that read it are left out."""
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _TAKEN_NAMES = ("real", "base")
 _FORMATS = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
@@ -61,10 +63,11 @@ def check_synthetic_names(files: dict[str, Path]) -> None:
 
 
 def read_table(path: Path, *, is_synthetic: bool, seed: int) -> list[Row]:
-    """Reads the rows that metrics look at: rating, title, text, category, and product_title and finish_reason where present.
+    """Reads the rows that metrics look at: text, and rating, title, category, product_title and finish_reason where present.
 
-    A real row without text is left out and counted on standard error: there is nothing to compare. A synthetic row without text
-    stays, as a failure of its generator. Of a file with more than MAX_ROWS_HELD rows, that many are sampled.
+    A file that lacks rating, title or category is read without it, and a line on standard error says so. A real row without text is left
+    out and counted on standard error: there is nothing to compare. A synthetic row without text stays, as a failure of its generator. Of a
+    file with more than MAX_ROWS_HELD rows, that many are sampled.
 
     Args:
       path: .jsonl, .ndjson, .csv, .tsv (each may end in .gz) or .parquet. PRIVATE when real.
@@ -73,15 +76,17 @@ def read_table(path: Path, *, is_synthetic: bool, seed: int) -> list[Row]:
     Returns:
       list[Row]: at least MIN_ROWS.
     Raises:
-      DataError: the file is missing, unreadable, of another format, empty or too small; lacks a column; a rating is no number from
-        1 to 5. Names the file, the line, and what to do.
+      DataError: the file is missing, unreadable, of another format, empty or too small; lacks text, or some rows lack a column that the first one
+        has; a rating is no number from 1 to 5. Names the file, the line, and what to do.
     """
-    num_without_text = 0
+    num_without_text, lacking = 0, None
 
     def convert() -> Iterator[Row]:
-        nonlocal num_without_text
+        nonlocal num_without_text, lacking
         for place, values in _read_values(path):
-            row = _convert_row(place, values)
+            if lacking is None:
+                lacking = _find_lacking(path, place, values)
+            row = _convert_row(place, values, lacking)
             if not is_synthetic and not row.text.strip():
                 num_without_text += 1
             else:
@@ -91,25 +96,38 @@ def read_table(path: Path, *, is_synthetic: bool, seed: int) -> list[Row]:
     if num_without_text:
         say(f"{path}: {num_without_text:,} rows without text were left out")
     if not rows:
-        raise DataError(f"{path}: holds no rows with text; give a file with rating, title, text and category")
+        raise DataError(f"{path}: holds no rows with text; give a file with text, and where there are any rating, title and category")
     if len(rows) < MIN_ROWS:
         raise DataError(f"{path}: has {len(rows)} rows with text; {MIN_ROWS} or more are needed to compare")
     return rows
 
 
-def _convert_row(place: str, values: dict[str, Any]) -> Row:
-    """One row, checked; `place` is `file:line`."""
-    for column in NEEDED:
+def _find_lacking(path: Path, place: str, first: dict[str, Any]) -> tuple[str, ...]:
+    """The optional columns that the file lacks, by its first row; says so."""
+    _check_columns(place, first, NEEDED)
+    lacking = tuple(column for column in OPTIONAL if column not in first)
+    if lacking:
+        say(f"{path}: has no column {', '.join(lacking)}; metrics that read it are left out")
+    return lacking
+
+
+def _check_columns(place: str, values: dict[str, Any], columns: tuple[str, ...]) -> None:
+    for column in columns:
         if column not in values:
             found = ", ".join(str(key) for key in list(values)[:12])
             raise DataError(f"{place}: has no column {column!r} (found: {found}); rename the columns, or check the delimiter")
+
+
+def _convert_row(place: str, values: dict[str, Any], lacking: tuple[str, ...]) -> Row:
+    """One row, checked; `place` is `file:line`. What the file lacks is empty, a rating NaN."""
+    _check_columns(place, values, tuple(column for column in (*NEEDED, *OPTIONAL) if column not in lacking))
     words = {}
     for column in ("title", "text", "category", "product_title", "finish_reason"):
         value = values.get(column)
         if value is not None and not isinstance(value, str):
             raise DataError(f"{place}: {column} is not text ({str(value)[:40]!r}); correct the row")
         words[column] = value or ""
-    return Row(rating=_convert_rating(place, values["rating"]), **words)
+    return Row(rating=math.nan if "rating" in lacking else _convert_rating(place, values["rating"]), **words)
 
 
 def _convert_rating(place: str, value: Any) -> float:
@@ -157,7 +175,7 @@ def _read_json_lines(path: Path, handle: IO[str]) -> Iterator[tuple[str, dict[st
         except (ValueError, RecursionError):
             raise DataError(f"{place}: is not valid JSON; each line must hold one object") from None
         if not isinstance(values, dict):
-            raise DataError(f"{place}: is not a JSON object; each line must hold one object with the columns {', '.join(NEEDED)}")
+            raise DataError(f"{place}: is not a JSON object; each line must hold one object with the column text")
         yield place, values
 
 
@@ -179,7 +197,7 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            wanted = [name for name in (*NEEDED, "product_title", "finish_reason") if name in file.schema_arrow.names]
+            wanted = [name for name in (*NEEDED, *OPTIONAL, "product_title", "finish_reason") if name in file.schema_arrow.names]
             row_num = 0
             for batch in file.iter_batches(batch_size=4096, columns=wanted):
                 for values in batch.to_pylist():

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penname.evaluate.bootstrap import Interval
-from penname.evaluate.samples import RowSet, Samples
+from penname.evaluate.privacy.errors import LeftOutError
+from penname.evaluate.samples import LeftOut, RowSet, Samples
 from penname.schemas import Family
 
 
@@ -40,6 +41,10 @@ class Metric:
     source: str
     """Paper or definition that it follows."""
     compute: Callable[[Samples], list[Estimate]]
+    is_default: bool = True
+    """Whether it is computed where `evaluate.metrics` names none: what takes minutes or hours has to be asked for."""
+    columns: tuple[str, ...] = ()
+    """Of rating, title and category, those without which it is left out."""
 
 
 def compare_with_test(samples: Samples, name: str, measure: Callable[[RowSet, RowSet, Samples, str], tuple[float, Interval]]) -> list[Estimate]:
@@ -50,18 +55,13 @@ def compare_with_test(samples: Samples, name: str, measure: Callable[[RowSet, Ro
     Args:
       samples: PRIVATE.
       name: The metric's name; it keys the random numbers.
-      measure: (candidate, test, samples, stream name) -> value and interval.
+      measure: (candidate, test, samples, stream name) -> value and interval; may raise LeftOutError.
     Returns:
       list[Estimate]: `real` first, then the arms in their order. PRIVATE.
     """
     num = samples.num_compared
     test = samples.take(samples.test, num)
-    reference, interval = measure(samples.take(samples.heldout, num), test, samples, f"{name}/real")
-    estimates = [Estimate("real", reference, interval, reference, num)]
-    for arm, rows in samples.synthetic.items():
-        value, interval = measure(samples.take(rows, num), test, samples, f"{name}/{arm}")
-        estimates.append(Estimate(arm, value, interval, reference, num))
-    return estimates
+    return _estimate(samples, name, samples.heldout, lambda rows, stream: measure(rows, test, samples, stream))
 
 
 def describe_each(samples: Samples, name: str, measure: Callable[[RowSet, Samples, str], tuple[float, Interval]]) -> list[Estimate]:
@@ -70,14 +70,23 @@ def describe_each(samples: Samples, name: str, measure: Callable[[RowSet, Sample
     Args:
       samples: PRIVATE.
       name: The metric's name; it keys the random numbers.
-      measure: (rows, samples, stream name) -> value and interval.
+      measure: (rows, samples, stream name) -> value and interval; may raise LeftOutError.
     Returns:
       list[Estimate]: `real` first, then the arms in their order. PRIVATE.
     """
+    return _estimate(samples, name, samples.test, lambda rows, stream: measure(rows, samples, stream))
+
+
+def _estimate(samples: Samples, name: str, real: RowSet, measure: Callable[[RowSet, str], tuple[float, Interval]]) -> list[Estimate]:
+    """`real` and every arm; an arm that cannot be measured is left out and the others stay, but nothing stands without its reference."""
     num = samples.num_compared
-    reference, interval = measure(samples.take(samples.test, num), samples, f"{name}/real")
+    reference, interval = measure(samples.take(real, num), f"{name}/real")
     estimates = [Estimate("real", reference, interval, reference, num)]
     for arm, rows in samples.synthetic.items():
-        value, interval = measure(samples.take(rows, num), samples, f"{name}/{arm}")
-        estimates.append(Estimate(arm, value, interval, reference, num))
+        try:
+            value, interval = measure(samples.take(rows, num), f"{name}/{arm}")
+        except LeftOutError as error:
+            samples.left_out.append(LeftOut(name, arm, str(error)))
+        else:
+            estimates.append(Estimate(arm, value, interval, reference, num))
     return estimates

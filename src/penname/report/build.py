@@ -10,12 +10,14 @@ from typing import Any
 import penname
 from penname.config import Config
 from penname.progress import format_secs
+from penname.report.comparison_wording import describe_family
 from penname.report.examples import Example, pair_examples
 from penname.report.figures import CONDITIONS, condition_style
 from penname.report.inputs import RunInputs, finite_or_none, metrics_as_rows, read_inputs
 from penname.report.inventory import format_bytes, is_of_this_page, list_artefacts, list_release
+from penname.report.metric_labels import label_metric
 from penname.report.metric_tables import MetricTable, build_metric_tables, format_number
-from penname.report.page_figures import PageFigure, draw_page_figures
+from penname.report.page_figures import PageFigure, draw_page_figures, name_family_figure
 from penname.report.settings import list_settings, mark_code
 from penname.report.untrusted_text import cut_text, show_untrusted, spell_out_hidden
 from penname.report.wording import explain_epsilon, format_delta, format_epsilon, reasons_not_to_release, unit_in_words, write_verdict
@@ -69,6 +71,7 @@ def render_page(page: dict[str, Any]) -> str:
         "style_of": condition_style,
         "cut_text": lambda text: cut_text(text, _NUM_SHOWN_CHARACTERS, _NUM_KEPT_CHARACTERS),
         "is_of_this_page": is_of_this_page,
+        "name_family_figure": name_family_figure,
     }
     return environment.get_template("report.html.j2").render(page)
 
@@ -93,6 +96,8 @@ def _collect_page(
         "verdict": write_verdict(certificate, inputs.metrics),
         "promise": _describe_promise(certificate),
         "tables": tables,
+        "described": {table.family: describe_family(table) for table in tables},
+        "left_out": _describe_left_out(inputs.left_out),
         "missing_families": inputs.missing_families,
         "figures": figures,
         "examples": examples,
@@ -141,6 +146,18 @@ def _describe_event(event: dict[str, Any]) -> dict[str, str]:
         "count": "–" if count is None else f"{count:,}",
         "l2_sensitivity": show("l2_sensitivity"),
     }
+
+
+def _describe_left_out(rows: Sequence[dict[str, Any]]) -> dict[str, list[tuple[str, str]]]:
+    """family -> (names in words, reason), metrics of one reason together."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        name = label_metric(str(row["name"])) + (f" of {condition_style(str(row['arm'])).label}" if row["arm"] else "")
+        by_reason.setdefault((str(row["family"]), str(row["reason"])), []).append(name)
+    described: dict[str, list[tuple[str, str]]] = {}
+    for (family, reason), names in by_reason.items():
+        described.setdefault(family, []).append(("; ".join(names), reason))
+    return described
 
 
 def _describe_ingest(counts: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from penname.config import Config
 from penname.errors import RunDirError
+from penname.report.utility_page import read_figure_data
 from penname.run_dir import ARTEFACTS, RunDir, read_json, read_rows
 from penname.schemas import FAMILIES, RATINGS, MetricResult
 
@@ -45,6 +46,11 @@ class RunInputs:
     ingest_counts: dict[str, Any] | None
     records_counts: dict[str, Any] | None
     generate_counts: dict[str, Any] | None
+    left_out: list[dict[str, Any]]
+    """Metrics that the data could not give: family, name, arm or None, reason."""
+    figure_data: dict[str, Any]
+    """What the evaluation left for figures; empty where it left nothing."""
+    human_summary: dict[str, Any] | None
 
 
 def read_inputs(config: Config, run_dir: RunDir) -> RunInputs:
@@ -70,6 +76,9 @@ def read_inputs(config: Config, run_dir: RunDir) -> RunInputs:
         ingest_counts=_read_object(artefact_path(run_dir, "ingest_counts")),
         records_counts=_read_object(artefact_path(run_dir, "records_counts")),
         generate_counts=_read_object(artefact_path(run_dir, "generate_counts")),
+        left_out=_read_left_out(artefact_path(run_dir, "left_out")),
+        figure_data=read_figure_data(run_dir),
+        human_summary=_read_object(artefact_path(run_dir, "human_summary")),
     )
 
 
@@ -103,6 +112,15 @@ def _read_metrics(run_dir: RunDir) -> tuple[list[MetricResult], list[str]]:
             raise RunDirError(f"{path}: is damaged (not a list of metrics); run `penname evaluate` again")
         metrics += [_check_metric(row, f"{path}: metric {num}") for num, row in enumerate(rows, 1)]
     return metrics, missing
+
+
+def _read_left_out(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    rows = read_json(path)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and {"family", "name", "arm", "reason"} <= set(row) for row in rows):
+        raise RunDirError(f"{path}: is damaged; run `penname evaluate` again")
+    return rows
 
 
 def _check_metric(row: Any, where: str) -> MetricResult:

@@ -7,53 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from penname.report.figures import CONDITIONS
+from penname.report.metric_labels import group_metric, is_headline, label_metric
 from penname.schemas import FAMILIES, MetricResult
 
 FAMILY_INTROS = {
     "privacy": "Does the synthetic text repeat what only the training data holds? These tests look for leaks; passing them proves "
-    "nothing. The guarantee is the epsilon above.",
+    "nothing. The guarantee is the epsilon above. `penname audit` looks harder, with planted secrets.",
     "fidelity": "How close is the synthetic text, as a whole, to real reviews?",
     "utility": "Can the synthetic reviews do the work of real ones?",
     "human": "What do people see when they read it?",
-}
-
-# The longest prefix wins: a suffix on a metric's name says which variant it is.
-_LABELS = {
-    "attribute_inference_excess_category": "Category guessed from a known review, less for held-out people",
-    "abrupt_ending_frac": "Ends abruptly",
-    "attack_auroc": "Membership attack, AUROC",
-    "c2st_auroc": "Told apart from real, AUROC",
-    "canary_leaks_num": "Canaries found in the output",
-    "closer_to_train_frac": "Closer to training than to held-out data",
-    "downstream_llm_accuracy_score": "Language model tuned on it, accuracy on real reviews",
-    "epsilon_lower_bound": "Audited lower bound on epsilon",
-    "exposure_bits": "Canary exposure, bits",
-    "linkability_excess": "Title and review linked, less for held-out people",
-    "longest_common_substring_mean": "Longest stretch copied from training data, characters (mean)",
-    "near_duplicate_frac": "Nearly a training review",
-    "ngram_overlap_frac_13_words": "Phrases of 13 words shared with training data",
-    "feature_importance_jaccard_score": "Same words matter (Jaccard)",
-    "frechet_distance": "Distance of embeddings (Fréchet)",
-    "jensen_shannon_divergence": "Difference of word frequencies (Jensen–Shannon)",
-    "majority_accuracy_score": "Always guessing the commoner answer: accuracy",
-    "mauve_score": "MAUVE",
-    "nearest_neighbour_cosine_score": "Likeness to the nearest real review (cosine)",
-    "ngram_overlap_excess": "Phrases shared with training, less held-out, data",
-    "ngram_overlap_frac": "Phrases shared with training data",
-    "non_text_frac": "Is not text",
-    "repeated_frac": "Repeats itself",
-    "replayed_pii_num": "Personal data replayed from training",
-    "sentences_per_review_wasserstein_distance": "Difference of sentences in a review (Wasserstein)",
-    "singling_out_excess": "One person singled out by two words, less for held-out people",
-    "tpr_at_fpr": "Membership attack, hits at few false alarms",
-    "tstr_": "Trained on it, tested on real reviews",
-    "tstr_accuracy_score": "Trained on it, tested on real reviews: accuracy",
-    "tstr_macro_f1_score": "Trained on it, tested on real reviews: macro F1",
-    "well_formed_frac": "Well-formed reviews",
-    "words_per_review_mean": "Words in a review, mean",
-    "words_per_review_median": "Words in a review, median",
-    "words_per_review_wasserstein_distance": "Difference of words in a review (Wasserstein)",
-    "words_per_sentence_wasserstein_distance": "Difference of words in a sentence (Wasserstein)",
 }
 
 
@@ -72,6 +34,8 @@ class MetricRow:
 
     name: str
     label: str
+    group: str
+    """What the metric is about, as a heading within its family; empty where the family has none."""
     direction: str
     visibility: str
     source: str
@@ -121,6 +85,7 @@ def _build_row(name: str, results: Sequence[MetricResult]) -> MetricRow:
     return MetricRow(
         name=name,
         label=label_metric(name),
+        group=group_metric(name),
         direction=results[0].direction,
         visibility="PRIVATE" if any(result.visibility == "PRIVATE" for result in results) else "RELEASABLE",
         source=results[0].source,
@@ -131,29 +96,20 @@ def _build_row(name: str, results: Sequence[MetricResult]) -> MetricRow:
     )
 
 
-def label_metric(name: str) -> str:
-    """A metric's name in words.
-
-    >>> label_metric("frechet_distance"), label_metric("sentence_length_distance")
-    ('Distance of embeddings (Fréchet)', 'Sentence length distance')
-    """
-    prefixes = [prefix for prefix in _LABELS if name.startswith(prefix)]
-    if not prefixes:
-        return name.replace("_", " ").capitalize()
-    prefix = max(prefixes, key=len)
-    variant = name.removeprefix(prefix).strip("_").replace("_", " ")
-    return f"{_LABELS[prefix]}, {variant}" if variant else _LABELS[prefix]
+MAX_DRAWN = 12
+"""Metrics of a family in its figure; the table has them all."""
 
 
 def family_for_figure(table: MetricTable) -> list[dict[str, Any]]:
-    """A family in the form that `figures.draw_metric_family` draws."""
+    """A family in the form that `figures.draw_metric_family` draws: all of it, or of a long one the metrics to look at first."""
+    rows = table.rows if len(table.rows) <= MAX_DRAWN else [row for row in table.rows if is_headline(row.name)] or table.rows
     return [
         {
             "label": row.label,
             "direction": row.direction,
             "values": {arm: {"value": c.value, "ci95": c.ci95, "reference": c.reference} for arm, c in row.cells.items()},
         }
-        for row in table.rows
+        for row in rows[:MAX_DRAWN]
     ]
 
 

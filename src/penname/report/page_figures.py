@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penname.report import figures
+from penname.report.fidelity_page import plan_fidelity_figures, plan_human_figures
 from penname.report.figures import CONDITIONS
 from penname.report.inputs import RunInputs, finite_or_none
 from penname.report.metric_tables import MetricTable, family_for_figure, format_number
 from penname.report.untrusted_text import spell_out_hidden
+from penname.report.utility_page import plan_utility_figures
 from penname.schemas import RATINGS
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class PageFigure:
     columns: list[str]
     rows: list[list[str]]
     """The numbers behind the figure, for who cannot see it; empty where a table on the page holds them already."""
+    family: str = ""
+    """The family of metrics that it stands under; empty: a section of its own."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,16 @@ class _Plan:
     draw: Callable[[], Figure]
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
+    family: str = ""
+
+
+_ORIGINAL_NAMES = {"metrics_privacy": "privacy_evaluation_result", "utility_accuracies": "utility_evaluation_result_1"}
+"""Figures that the system which penname set out from has too have their names there; the others of those are named where they are planned."""
+
+
+def name_family_figure(family: str) -> str:
+    """The name of the figure of a family's metrics."""
+    return _ORIGINAL_NAMES.get(f"metrics_{family}", f"metrics_{family}")
 
 
 def draw_page_figures(inputs: RunInputs, tables: Sequence[MetricTable], folder: Path) -> dict[str, PageFigure]:
@@ -50,25 +64,42 @@ def draw_page_figures(inputs: RunInputs, tables: Sequence[MetricTable], folder: 
 
     Args:
       inputs: The run. PRIVATE.
-      tables: Metrics by family; each becomes the figure `metrics_<family>`.
+      tables: Metrics by family; each becomes a figure, `name_family_figure`.
       folder: An existing folder. PRIVATE: the figures show real reviews' distributions.
     """
     drawn = {}
-    for plan in [*_plan_metrics(tables), *_plan_review_figures(inputs), *_plan_training_figures(inputs)]:
+    for plan in [*_plan_metrics(tables), *_plan_family_figures(inputs), *_plan_review_figures(inputs), *_plan_training_figures(inputs)]:
         svg = figures.save_figure(plan.draw(), folder, plan.name).read_text(encoding="utf-8")
         inline = figures.inline_svg(svg, plan.name, f"{plan.title}. {plan.caption}")
-        drawn[plan.name] = PageFigure(plan.name, plan.title, plan.caption, inline, list(plan.columns), [list(row) for row in plan.rows])
+        drawn[plan.name] = PageFigure(plan.name, plan.title, plan.caption, inline, list(plan.columns), [list(row) for row in plan.rows], plan.family)
     return drawn
 
 
 def _plan_metrics(tables: Sequence[MetricTable]) -> list[_Plan]:
     caption = "Marker: value. Bar: 95 % interval. Dashed line, or a short upright bar for each arm: the reference, what perfect data would score."
+    part = " These are the ones to look at first; the table has all."
 
     def plan(table: MetricTable) -> _Plan:
         title = f"{table.family.capitalize()} metrics"
-        return _Plan(f"metrics_{table.family}", title, caption, lambda: figures.draw_metric_family(family_for_figure(table)))
+        shown = family_for_figure(table)
+        said = caption + (part if len(shown) < len(table.rows) else "")
+        return _Plan(name_family_figure(table.family), title, said, lambda: figures.draw_metric_family(shown), family=table.family)
 
     return [plan(table) for table in tables]
+
+
+def _plan_family_figures(inputs: RunInputs) -> list[_Plan]:
+    """What a family shows beside its metrics."""
+    planned: dict[str, Sequence[Any]] = {
+        "fidelity": plan_fidelity_figures(inputs.figure_data),
+        "utility": plan_utility_figures(inputs.metrics, inputs.figure_data),
+        "human": plan_human_figures(inputs.human_summary),
+    }
+    return [
+        _Plan(_ORIGINAL_NAMES.get(str(found.name), str(found.name)), found.title, found.caption, found.draw, found.columns, found.rows, family)
+        for family, figures_of_family in planned.items()
+        for found in figures_of_family
+    ]
 
 
 def _plan_review_figures(inputs: RunInputs) -> list[_Plan]:

@@ -16,6 +16,7 @@ from penname.run_dir import RunDir, write_rows
 
 KEYS = ["family", "name", "arm", "value", "ci95", "reference", "direction", "visibility", "num_records", "source", "version"]
 CHEAP = ["words_per_review_mean", "ngram_overlap_frac", "tstr_accuracy_score"]
+SOME = [*CHEAP, "frechet_distance", "abrupt_ending_frac", "mauve_score", "vendi_score", "majority_accuracy_score"]
 
 
 def fake_embed(texts):
@@ -70,7 +71,7 @@ def test_files_with_heldout(tmp_path, capsys):
     paths = {name: write_file(tmp_path / f"{name}.jsonl", make_rows(i)) for i, name in enumerate(("real", "heldout", "a", "b"))}
     synthetic = {"a": paths["a"], "b-2": paths["b"]}
     out = tmp_path / "new" / "out"
-    evaluate_files(real=paths["real"], heldout=paths["heldout"], synthetic=synthetic, out=out, config=config(), embed=fake_embed)
+    evaluate_files(real=paths["real"], heldout=paths["heldout"], synthetic=synthetic, out=out, config=config(metrics=SOME), embed=fake_embed)
     results = json.loads((out / "metrics.json").read_text())
     assert all(list(result) == KEYS for result in results)
     assert {result["arm"] for result in results} == {"real", "a", "b-2"}
@@ -78,7 +79,7 @@ def test_files_with_heldout(tmp_path, capsys):
     assert {result["num_records"] for result in results if result["name"] == "frechet_distance"} == {20}
     assert "thirds" not in capsys.readouterr().err
     first = (out / "metrics.json").read_bytes()
-    evaluate_files(real=paths["real"], heldout=paths["heldout"], synthetic=synthetic, out=out, config=config(), embed=fake_embed)
+    evaluate_files(real=paths["real"], heldout=paths["heldout"], synthetic=synthetic, out=out, config=config(metrics=SOME), embed=fake_embed)
     assert (out / "metrics.json").read_bytes() == first
 
 
@@ -119,13 +120,14 @@ GOOD_LINE = json.dumps(make_rows(1)[0])
         ("a.xlsx", b"x", "format that is not read"),
         ("a.jsonl", b"", "holds no rows"),
         ("a.csv", b"rating,title,text,category\n", "holds no rows"),
-        ("a.csv", b"rating;title;text;category\n5;a;b;c\n", r"a\.csv:2: has no column 'rating' \(found: rating;title;text;category\)"),
+        ("a.csv", b"rating;title;text;category\n5;a;b;c\n", r"a\.csv:2: has no column 'text' \(found: rating;title;text;category\)"),
         ("a.csv", b"rating,title,text,category\n5,a,b\n5,a,b,c,d\n", r"a\.csv:3: has more fields"),
         ("a.csv", b'rating,title,text,category\n5,a,"b,c\n', "is not valid CSV"),
         ("a.csv", b"rating,title,text,category\n5,a,b,c\nfive,a,b,c\n", r"a\.csv:3: rating 'five' is no number from 1 to 5"),
         ("a.jsonl", (GOOD_LINE + "\n" + GOOD_LINE[:30]).encode(), r"a\.jsonl:2: is not valid JSON"),
         ("a.jsonl", b"[1, 2]\n", r"a\.jsonl:1: is not a JSON object"),
-        ("a.jsonl", b'{"rating": 5, "title": "", "text": "x"}\n', r"a\.jsonl:1: has no column 'category'"),
+        ("a.jsonl", b'{"rating": 5, "title": "", "category": "x"}\n', r"a\.jsonl:1: has no column 'text'"),
+        ("a.jsonl", f'{GOOD_LINE}\n{{"rating": 5, "title": "", "text": "x"}}\n'.encode(), r"a\.jsonl:2: has no column 'category'"),
         ("a.jsonl", b'{"rating": NaN, "title": "", "text": "x", "category": ""}\n', "no number"),
         ("a.jsonl", b'{"rating": true, "title": "", "text": "x", "category": ""}\n', "no number"),
         ("a.jsonl", b'{"rating": 7, "title": "", "text": "x", "category": ""}\n', "no number from 1 to 5"),
@@ -201,7 +203,8 @@ def read_family(run_dir, family):
 def test_run_writes_one_file_a_family(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "_EmbedLater", lambda name: fake_embed)
     run_dir = make_run(tmp_path)
-    run_evaluate(run_config(), run_dir)
+    run_evaluate(run_config(metrics=SOME), run_dir)
+    assert json.loads(run_dir.path("left_out").read_text()) == []
     for family in ("privacy", "fidelity", "utility"):
         results = read_family(run_dir, family)
         assert {result["family"] for result in results} == {family}
@@ -241,7 +244,7 @@ def test_run_with_missing_damaged_or_tiny_artefacts(tmp_path):
 def test_the_embedding_model_is_loaded_only_when_a_metric_needs_it(tmp_path, monkeypatch):
     from penname.model import embedding
 
-    def refuse(name):
+    def refuse(name, *, dtype):
         raise ModelError(f"{name}: not there")
 
     monkeypatch.setattr(embedding, "load_embedder", refuse)
@@ -261,7 +264,8 @@ def test_importing_the_stage_is_cheap():
 
 
 def test_a_metric_that_the_data_cannot_give_is_left_out_and_named(capsys):
-    from penname.evaluate.evaluate import build_samples, compute_metrics
+    from penname.evaluate.computation import compute_metrics
+    from penname.evaluate.evaluate import build_samples
     from penname.evaluate.fidelity.review_length import WORDS_MEAN
     from penname.evaluate.privacy.closer_to_train import CLOSER_TO_TRAIN
     from penname.evaluate.samples import Row
@@ -270,3 +274,32 @@ def test_a_metric_that_the_data_cannot_give_is_left_out_and_named(capsys):
     samples = build_samples(train=rows, heldout=rows, test=rows, synthetic={"a": rows}, config=EvaluateConfig(num_bootstrap=20), embed=None)
     assert {row["name"] for row in compute_metrics(samples, (CLOSER_TO_TRAIN, WORDS_MEAN))} == {"words_per_review_mean"}
     assert "closer_to_train_frac is left out: no text has a word" in capsys.readouterr().err
+
+
+def test_files_of_text_alone_leave_out_by_name_what_reads_more(tmp_path, capsys):
+    paths = {name: write_file(tmp_path / f"{name}.jsonl", [{"text": row["text"]} for row in make_rows(i, 60)]) for i, name in enumerate(("real", "made"))}
+    wanted = ["rating_length_correlation_error", "attribute_inference_excess_category", "jensen_shannon_divergence", "facts_known_frac", "tstr_accuracy_score"]
+    evaluate_files(real=paths["real"], heldout=None, synthetic={"a": paths["made"]}, out=tmp_path, config=config(metrics=wanted), embed=fake_embed)
+    assert "has no column rating, title, category; metrics that read it are left out" in capsys.readouterr().err
+    left_out = {row["name"]: row for row in json.loads((tmp_path / "left_out.json").read_text())}
+    assert left_out["rating_length_correlation_error"]["reason"] == ("train, heldout, test, synthetic/a have no rating; give a column 'rating'")
+    assert left_out["tstr_accuracy_score"]["family"] == "utility"
+    assert "only the fictional marketplace" in left_out["facts_known_frac"]["reason"]
+    assert {row["name"] for row in json.loads((tmp_path / "metrics.json").read_text())} == set(wanted) - set(left_out)
+    assert "jensen_shannon_divergence" not in left_out
+
+
+def test_an_arm_that_cannot_be_measured_is_left_out_and_the_others_stay(tmp_path):
+    empty = [{**row, "text": "!!!"} for row in make_rows(3)]
+    files = {"real": make_rows(1), "heldout": make_rows(2), "good": make_rows(4), "empty": empty}
+    paths = {name: write_file(tmp_path / f"{name}.jsonl", rows) for name, rows in files.items()}
+    synthetic = {name: paths[name] for name in ("good", "empty")}
+    chosen = config(metrics=["self_bleu", "distinct_1_frac", "zipf_slope"])
+    evaluate_files(real=paths["real"], heldout=paths["heldout"], synthetic=synthetic, out=tmp_path, config=chosen, embed=fake_embed)
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    assert {(row["name"], row["arm"]) for row in results} == {
+        (name, arm) for name in ("self_bleu", "distinct_1_frac", "zipf_slope") for arm in ("real", "good")
+    }
+    left_out = json.loads((tmp_path / "left_out.json").read_text())
+    assert {(row["name"], row["arm"]) for row in left_out} == {(name, "empty") for name in ("self_bleu", "distinct_1_frac", "zipf_slope")}
+    assert all("words" in row["reason"] for row in left_out)

@@ -6,8 +6,12 @@ from penname.errors import UsageError
 from penname.evaluate.registry import METRICS, select_metrics
 
 
-def test_none_means_all_and_order_is_the_registrys():
-    assert select_metrics(None) == METRICS
+def test_none_means_what_does_not_take_long_and_order_is_the_registrys():
+    usual = tuple(metric for metric in METRICS if metric.is_default)
+    assert select_metrics(None) == select_metrics(["default"]) == usual
+    assert len(usual) < len(METRICS)
+    assert select_metrics(["all"]) == METRICS
+    assert [metric.name for metric in select_metrics(["gibberish_tokens_frac", "default"]) if not metric.is_default] == ["gibberish_tokens_frac"]
     chosen = select_metrics(["tstr_accuracy_score", "frechet_distance"])
     assert [metric.name for metric in chosen] == ["frechet_distance", "tstr_accuracy_score"]
 

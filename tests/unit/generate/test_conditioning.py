@@ -101,7 +101,6 @@ def test_every_cell_of_the_domain_is_released_and_charged_once(run_dir):
     assert run_dir.path("ledger").read_bytes() == ledger
 
 
-@pytest.mark.slow
 def test_the_key_is_gone_once_everything_is_released_and_a_new_one_costs_again(run_dir):
     released(run_dir, privacy=PRIVACY)
     assert not run_dir.path("noise_key").exists()

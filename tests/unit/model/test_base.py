@@ -170,7 +170,6 @@ def _convert_until_killed(gguf, cache, half_done):
     find_base_model(EMBEDDED_MODEL)
 
 
-@pytest.mark.slow
 def test_a_conversion_killed_in_the_middle_is_not_taken_for_whole(wheel_file):
     context = multiprocessing.get_context("spawn")
     half_done = context.Event()

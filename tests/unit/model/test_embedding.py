@@ -122,7 +122,6 @@ def test_a_changed_wheel_is_refused(tmp_path):
         embedding._check_wheel(folder)
 
 
-@pytest.mark.slow
 def test_the_real_wheel_knows_what_is_alike(tmp_path):
     wheel = embedding._find_wheel()
     assert wheel is not None, f"needs {embedding.WHEEL}; run make setup"

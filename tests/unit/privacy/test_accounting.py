@@ -138,7 +138,6 @@ def test_more_than_can_be_accounted_in_reasonable_time_raises(events):
         compute_epsilon(events, delta=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "event",
     [

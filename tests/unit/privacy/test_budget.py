@@ -113,7 +113,6 @@ def test_a_run_that_its_data_set_has_no_room_for_charges_nothing(tmp_path, plann
     assert book.data_set.path.read_bytes() == before
 
 
-@pytest.mark.slow
 def test_a_second_run_like_the_first_is_asked_for_what_it_really_spends(tmp_path, planned):
     # Two runs spend 0.679; a stand-in that is not sampled would ask for 0.705.
     for ledger_epsilon, has_room in ((0.675, False), (0.685, True)):

@@ -360,7 +360,6 @@ def test_a_hostile_event_is_refused_at_once(release, change):
     assert time.process_time() - began < 5
 
 
-@pytest.mark.slow
 def test_the_dearest_ledger_that_is_read_is_verified_in_a_minute(release):
     rewrite(release, lambda lines: [*lines[:2], {**lines[2], "event": {**TRAINING, "num_steps": MAX_STEPS, "noise_multiplier": 100.0}}, lines[3]])
     began = time.process_time()

@@ -95,6 +95,17 @@ def write_run(run: RunDir) -> dict[str, Any]:
     write_json(run.path("fidelity_metrics"), [metric("fidelity", "frechet_distance", "with_dp", 0.25, ci95=None, direction="lower")])
     arms = (("real", 0.868), ("no_dp", 0.841), ("with_dp", 0.812))
     write_json(run.path("utility_metrics"), [metric("utility", "tstr_accuracy_score", arm, value) for arm, value in arms])
+    left = {"family": "fidelity", "arm": None, "reason": "because <i>so</i>"}
+    others = [left | {"name": "mauve_score", "arm": "with_dp"}, left | {"family": "utility", "name": "downstream_llm_accuracy_score", "reason": "no model"}]
+    write_json(run.path("left_out"), [left | {"name": "facts_correct_frac"}, *others])
+    cosines = {"real": [0.7, 0.8], "no_dp": [0.5], "with_dp": [0.4, 0.6]}
+    places = {arm: [[0.1, 0.2], [0.3, 0.9]] for arm in cosines}
+    words = {"words": ["the", HOSTILE[0]], "test": [60.0, 2.0], "sets": {arm: [50.0, 1.0] for arm in cosines}}
+    write_json(run.path("figure_data"), {"nearest_neighbours": cosines, "embedding_map": places, "word_shares": words})
+    judged = {"num_raters": 1, "num_judged": {"real": 2, "with_dp": 3}, "categories": {"good": "Good"}, "counts": {"real": {"good": 2}, "with_dp": {"good": 1}}}
+    write_json(run.path("human_summary"), judged)
+    human = {"value": 0.33, "ci95": [0.1, 0.6], "reference": 1.0}
+    write_json(run.path("human_metrics"), [metric("human", "human_good_frac", "with_dp", **human)])
     write_json(run.path("ingest_counts"), {"num_rows": 1234, "num_kept": 1200, "rejects": {"empty_text": 34}, "sources": ["reviews.csv"]})
     parts = {"train": 70, "heldout": 15, "test": 15}
     write_json(run.path("records_counts"), {"privacy_unit": "user", "num_units": parts, "num_records": parts, "unit_note": "Split by user."})

@@ -174,17 +174,38 @@ def test_an_empty_run_gives_a_page_that_says_what_is_missing(build_drawn, run_di
 
 def test_metrics_json_joins_the_families_in_the_documented_form(standard):
     rows = json.loads(standard.run.path("metrics").read_text())
-    assert [row["family"] for row in rows] == ["privacy"] * 2 + ["fidelity"] + ["utility"] * 3
+    assert [row["family"] for row in rows] == ["privacy"] * 2 + ["fidelity"] + ["utility"] * 3 + ["human"]
     assert all(set(row) == set(MetricResult.__dataclass_fields__) for row in rows)
-    assert rows[-1]["value"] == 0.812
+    assert rows[-2]["value"] == 0.812
     assert rows[2]["ci95"] is None
 
 
 def test_figures_are_written_beside_the_page(standard):
     names = sorted(path.name for path in standard.run.path("figures").iterdir())
-    shown = ["category_shares", "gradients", "metrics_fidelity", "metrics_privacy", "metrics_utility", "rating_shares", "review_lengths", "training_loss"]
+    shown = ["category_shares", "gradients", "rating_shares", "review_lengths", "training_loss"]
+    shown += [
+        "metrics_fidelity",
+        "metrics_utility",
+        "metrics_human",
+        "privacy_evaluation_result",
+        "fidelity_evaluation_result",
+        "embedding_map",
+        "word_frequencies",
+    ]
+    shown += ["utility_evaluation_result_1", "utility_evaluation_result_2"]
     assert names == sorted(f"{name}.{kind}" for name in shown for kind in ("png", "svg"))
     assert all(f'<figure id="figure-{name}">' in standard.html for name in shown)
+
+
+def test_what_was_left_out_is_named_with_its_reason(page):
+    text = " ".join(page.text.split())
+    assert "Left out: Facts of the product told right; MAUVE of With DP. Why: because <i>so</i>." in text
+    assert "Left out: Language model tuned on it, accuracy on real reviews. Why: no model." in text
+
+
+def test_a_family_that_gave_nothing_still_names_what_was_left_out(build, run_dir):
+    run_dir.path("fidelity_metrics").write_text("[]")
+    assert "Left out: Facts of the product told right" in " ".join(Page(build()).text.split())
 
 
 def test_split_by_record_is_said_plainly(build, run_dir):
@@ -215,6 +236,8 @@ def test_release_is_compared_with_the_certificate(build, run_dir):
         ("test_records", '{"rating": 9, "category": "", "product_title": "", "title": "", "text": ""}\n', "test.jsonl:1: is damaged"),
         ("train_metrics_with_dp", '{"loss": 1}\n', "metrics.jsonl:1: is damaged"),
         ("ingest_counts", "[]", "not a JSON object"),
+        ("left_out", "[{}]", "left_out.json: is damaged"),
+        ("figure_data", "[]", "figure_data.json: is damaged"),
     ],
 )
 def test_a_damaged_file_is_one_clear_line(build, run_dir, name, content, message):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from penname.evaluate.bootstrap import Interval, interval_around, resample
+from penname.evaluate.bootstrap import Interval, interval_around
+from penname.evaluate.embedding_moments import moments_of
+from penname.evaluate.fidelity.lengths import resample_both
 from penname.evaluate.metric import Estimate, Metric, compare_with_test
 from penname.evaluate.samples import RowSet, Samples
 
 NAME = "frechet_distance"
+_JITTER = 1e-6
+"""Of the size of the second moment, which is float32: rounding must not leave a direction of negative variance."""
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray, *, first_weights: np.ndarray | None = None, second_weights: np.ndarray | None = None) -> float:
@@ -27,8 +31,12 @@ def frechet_distance(first: np.ndarray, second: np.ndarray, *, first_weights: np
     Source: Dowson and Landau (1982), https://doi.org/10.1016/0047-259X(82)90077-X; on learned features, Heusel et al. (2017),
       https://arxiv.org/abs/1706.08500
     """
-    first_mean, first_factor = _fit_gaussian(first, first_weights)
-    second_mean, second_factor = _fit_gaussian(second, second_weights)
+    return _distance_of_gaussians(_fit_gaussian(first, first_weights), _fit_gaussian(second, second_weights))
+
+
+def _distance_of_gaussians(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> float:
+    """From means and factors of the covariances."""
+    (first_mean, first_factor), (second_mean, second_factor) = first, second
     # With S1 = A'A and S2 = B'B, Tr (S1 S2)^(1/2) is the sum of the singular values of A B': no matrix root, no complex numbers.
     product = first_factor @ second_factor.T
     gram = product @ product.T if product.shape[0] <= product.shape[1] else product.T @ product
@@ -49,11 +57,24 @@ def _fit_gaussian(rows: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndar
     return mean, factor
 
 
+def _factor_moments(moments: tuple[float, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """As `_fit_gaussian`, from n, mean and second moment."""
+    num, mean, second_moment = moments
+    covariance = (second_moment - np.outer(mean, mean)) * (num / (num - 1))
+    covariance[np.diag_indices_from(covariance)] += _JITTER * np.trace(second_moment) + 1e-12
+    return mean, np.linalg.cholesky(covariance).T
+
+
 def _measure(candidate: RowSet, test: RowSet, samples: Samples, stream: str) -> tuple[float, Interval]:
+    """With more rows than dimensions, resamples are drawn from moments of blocks, with fewer from the rows; the value is always of the rows."""
     first, second = candidate.embeddings, test.embeddings
     value, rng = frechet_distance(first, second), samples.generator(stream)
-    draws = zip(resample(rng, len(first), samples.num_bootstrap), resample(rng, len(second), samples.num_bootstrap), strict=True)
-    resampled = [frechet_distance(first, second, first_weights=a, second_weights=b) for a, b in draws]
+    if min(len(first), len(second)) <= first.shape[1]:
+        draws = resample_both(len(first), len(second), samples, stream)
+        resampled = [frechet_distance(first, second, first_weights=a, second_weights=b) for a, b in draws]
+    else:
+        pairs = zip(*(moments_of(rows, samples).resampled(rng, samples.num_bootstrap) for rows in (candidate, test)), strict=True)
+        resampled = [_distance_of_gaussians(_factor_moments(a), _factor_moments(b)) for a, b in pairs]
     return value, interval_around(value, resampled, (0.0, float("inf")))
 
 
@@ -61,4 +82,4 @@ def _compute(samples: Samples) -> list[Estimate]:
     return compare_with_test(samples, NAME, _measure)
 
 
-FRECHET_DISTANCE = Metric(NAME, "fidelity", "lower", (0.0, float("inf")), 1, "Heusel et al. (2017) on all-MiniLM-L6-v2 embeddings; arXiv:1706.08500", _compute)
+FRECHET_DISTANCE = Metric(NAME, "fidelity", "lower", (0.0, float("inf")), 1, "Heusel et al. (2017) on text embeddings; arXiv:1706.08500", _compute)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
-from penname.evaluate.bootstrap import Interval, interval_around, resample
+from penname.evaluate.bootstrap import Interval, interval_around
+from penname.evaluate.fidelity.lengths import resample_both
 from penname.evaluate.metric import Estimate, Metric, compare_with_test
 from penname.evaluate.samples import RowSet, Samples
+from penname.evaluate.word_counts import count_pair
 
 NAME = "jensen_shannon_divergence"
+NUM_DRAWN = 120
 
 
 def jensen_shannon_divergence(first_counts: np.ndarray, second_counts: np.ndarray) -> float:
@@ -32,38 +37,36 @@ def jensen_shannon_divergence(first_counts: np.ndarray, second_counts: np.ndarra
         return 0.0 if first_total == second_total else 1.0
     first, second = first_counts / first_total, second_counts / second_total
     middle = (first + second) / 2
-    return float(min(1.0, max(0.0, (_kl_bits(first, middle) + _kl_bits(second, middle)) / 2)))
+    return float(min(1.0, max(0.0, (kl_bits(first, middle) + kl_bits(second, middle)) / 2)))
 
 
-def _kl_bits(frequencies: np.ndarray, middle: np.ndarray) -> float:
-    """Kullback-Leibler divergence in bits, with 0 log 0 = 0."""
+def kl_bits(frequencies: np.ndarray, others: np.ndarray) -> float:
+    """Kullback-Leibler divergence in bits, with 0 log 0 = 0; `others` is above 0 wherever `frequencies` is."""
     there = frequencies > 0
-    return float(np.sum(frequencies[there] * np.log2(frequencies[there] / middle[there])))
-
-
-def _count_words(words: list[list[str]], columns: dict[str, int]):
-    """(n, V) sparse counts; new words are added to `columns`."""
-    from scipy.sparse import csr_array
-
-    rows = np.repeat(np.arange(len(words)), [len(own) for own in words])
-    places = np.array([columns.setdefault(word, len(columns)) for own in words for word in own], dtype=np.int64)
-    return csr_array((np.ones(len(rows)), (rows, places)), shape=(len(words), max(1, len(columns))))
+    return float(np.sum(frequencies[there] * np.log2(frequencies[there] / others[there])))
 
 
 def _measure(candidate: RowSet, test: RowSet, samples: Samples, stream: str) -> tuple[float, Interval]:
-    columns: dict[str, int] = {}
-    first = _count_words(candidate.words, columns)
-    second = _count_words(test.words, columns)
-    first.resize(len(candidate), len(columns) or 1)
+    first, second = count_pair(candidate, test, samples)
+    _leave_word_shares(candidate, test, samples, stream.rpartition("/")[2])
     value = jensen_shannon_divergence(first.sum(axis=0), second.sum(axis=0))
-    rng = samples.generator(stream)
-    draws = zip(
-        resample(rng, len(candidate), samples.num_bootstrap),
-        resample(rng, len(test), samples.num_bootstrap),
-        strict=True,
-    )
+    draws = resample_both(len(candidate), len(test), samples, stream)
     resampled = [jensen_shannon_divergence(a @ first, b @ second) for a, b in draws]
     return value, interval_around(value, resampled, (0.0, 1.0))
+
+
+def _leave_word_shares(candidate: RowSet, test: RowSet, samples: Samples, arm: str) -> None:
+    """The commonest words of test, and how often a thousand words of each set are one of them, for the report to draw."""
+
+    def count() -> tuple[list[str], list[float]]:
+        counts = Counter(word for words in test.words for word in words)
+        words = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:NUM_DRAWN]]
+        return words, [1000 * counts[word] / max(1, counts.total()) for word in words]
+
+    words, shares = samples.once("word shares", count)
+    own = Counter(word for words in candidate.words for word in words)
+    drawn = samples.for_figures.setdefault("word_shares", {"words": words, "test": [round(share, 4) for share in shares], "sets": {}})
+    drawn["sets"][arm] = [round(1000 * own[word] / max(1, own.total()), 4) for word in words]
 
 
 def _compute(samples: Samples) -> list[Estimate]:
