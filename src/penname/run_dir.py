@@ -66,7 +66,7 @@ ARTEFACTS: dict[str, Artefact] = {
     "left_out": Artefact("4_evaluate/left_out.json", "PRIVATE"),
     "embeddings": Artefact("4_evaluate/embeddings", "PRIVATE", is_optional=True),
     "figure_data": Artefact("4_evaluate/figure_data.json", "PRIVATE"),
-    "downstream_scores": Artefact("4_evaluate/downstream", "PRIVATE"),
+    "downstream_scores": Artefact("4_evaluate/downstream", "PRIVATE", is_optional=True),
     "human_sample": Artefact("4_evaluate/human/sample.json", "PRIVATE", is_optional=True),
     "human_ratings": Artefact("4_evaluate/human/ratings.sqlite", "PRIVATE", is_optional=True),
     "human_summary": Artefact("4_evaluate/human/summary.json", "PRIVATE", is_optional=True),

@@ -30,12 +30,12 @@ def make_record(name, text):
     return Record(name, f"unit-{name}", "P:", f" T\n{text}", 5, "Cases", "", "T", text)
 
 
-def make_evidence(tmp_path, *overrides, known="no_dp", num_sides=(130, 140), unit="user"):
+def make_evidence(tmp_path, *overrides, known="no_dp", num_sides=(130, 140), unit="user", canaries=CANARIES):
     """`known` is the arm whose model likes what it was trained on; the other arms are base with noise of their own."""
     config = load_config(None, [*OVERRIDES, *overrides])
     evidence = Evidence(config, RunDir(tmp_path))
     kinds = config.audit.kinds
-    canaries = draw_canaries(num_by_repetition=CANARIES, texts=[], seed=1, keystream=Keystream.from_seed(4), kinds=kinds)
+    canaries = draw_canaries(num_by_repetition=canaries, texts=[], seed=1, keystream=Keystream.from_seed(4), kinds=kinds)
     references = draw_references(num_of_each=config.audit.num_references, kinds=kinds, texts=[], seed=1)
     sides = [
         Candidate(side, make_record(f"{side}{i}", f"review {i} of {side}"))
@@ -177,7 +177,7 @@ def test_bounds_hold_the_honest_claim_and_fail_the_false_one(tmp_path, evidence)
 
 
 def test_groups_are_compared_with_the_promise_to_the_group(tmp_path):
-    small = run(find_bounds, make_evidence(tmp_path, "privacy.target_epsilon=0.1"))
+    small = run(find_bounds, make_evidence(tmp_path, "privacy.target_epsilon=0.1", canaries={1: 20, 4: 20, 16: 12, 64: 12}))
     claims = {row["num_units"]: row["claimed_epsilon"] for row in small.tables["bounds"] if row["arm"] == "with_dp" and row["signal"] == "model"}
     assert claims == {1: 0.1, 4: pytest.approx(0.4), 16: pytest.approx(1.6)}
     assert next(row["delta"] for row in small.tables["bounds"] if row["arm"] == "with_dp" and row["num_units"] == 16) > 16e-5

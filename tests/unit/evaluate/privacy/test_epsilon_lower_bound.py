@@ -153,3 +153,15 @@ def test_a_bound_at_a_smaller_delta_cannot_be_compared():
 
 def test_the_numbers_of_canaries_in_the_docs():
     assert [canaries_needed(epsilon, delta=1e-5) for epsilon in (0.0, 1.0, 4.0, 8.0)] == [5, 10, 166, 12_977]
+
+
+def test_bounds_that_are_compared_with_a_claim_together_pay_for_each_other():
+    """With num_bounds, each of them errs so seldom that all of them together err in 5 of 100 runs."""
+    is_in = np.arange(200) % 2 == 0
+    scores = is_in + np.random.default_rng(0).normal(0, 0.8, 200)
+    alone, of_six = (bound_epsilon_one_run(scores, is_in, delta=1e-5, rng=np.random.default_rng(1), num_bounds=num) for num in (1, 6))
+    assert 0 < of_six.epsilon < alone.epsilon
+    assert of_six.max_epsilon < alone.max_epsilon
+    assert of_six.epsilon == pytest.approx(one_run_epsilon(of_six.num_correct, of_six.num_guesses, 200, delta=1e-5, error_prob=0.05 / 18))
+    with pytest.raises(LeftOutError, match="8 canaries; one run needs 9 or more"):
+        bound_epsilon_one_run(scores[:8], is_in[:8], delta=1e-5, rng=np.random.default_rng(1), num_bounds=6)
