@@ -70,6 +70,25 @@ def frac_interval(num_hits: int, num_records: int) -> Interval:
     return max(0.0, min(frac, middle - half)), min(1.0, max(frac, middle + half))
 
 
+def share_interval_around(value: float, resampled: Iterable[float], *, num_records: int) -> Interval:
+    """`interval_around` of a share that is no plain fraction of records; at 0 and 1, where resamples have no spread, as wide as Wilson's.
+
+    Args:
+      value: In [0, 1].
+      resampled: The same from each resample.
+      num_records: n, what was resampled.
+
+    >>> low, high = share_interval_around(0.0, [0.0, 0.0], num_records=100)
+    >>> low, round(high, 3)
+    (0.0, 0.037)
+    """
+    low, high = interval_around(value, resampled, (0.0, 1.0))
+    if 0 < value < 1:
+        return low, high
+    widest = frac_interval(round(value) * num_records, num_records)
+    return min(low, widest[0]), max(high, widest[1])
+
+
 def paired_difference_interval(first: np.ndarray, second: np.ndarray) -> Interval:
     """95 % interval of the difference of two fractions observed on the same records.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from penname.evaluate.bootstrap import frac_interval, interval_around, paired_difference_interval, resample
+from penname.evaluate.bootstrap import frac_interval, interval_around, paired_difference_interval, resample, share_interval_around
 
 
 def test_a_resample_draws_as_many_records_as_there_are():
@@ -46,3 +46,10 @@ def test_paired_difference_known_answer_and_never_a_point():
     low, high = paired_difference_interval(first, second)
     assert 0.2 < low < 0.3 < high < 0.4
     assert paired_difference_interval(second, first) == pytest.approx((-high, -low))
+
+
+@pytest.mark.parametrize(("value", "other_end"), [(0.0, 0.0713), (1.0, 0.9287)])
+def test_a_share_that_no_resample_moves_is_not_certain(value, other_end):
+    interval = share_interval_around(value, [value] * 20, num_records=50)
+    assert sorted(interval) == pytest.approx(sorted([value, other_end]), abs=1e-3)
+    assert share_interval_around(0.5, [0.4, 0.5, 0.6], num_records=50) == interval_around(0.5, [0.4, 0.5, 0.6], (0.0, 1.0))

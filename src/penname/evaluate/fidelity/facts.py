@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from penname.evaluate.bootstrap import Interval, interval_around, resample
+from penname.evaluate.bootstrap import Interval, resample, share_interval_around
 from penname.evaluate.metric import Estimate, Metric, describe_each
 from penname.evaluate.planted_facts import PlantedFacts
 from penname.evaluate.privacy.errors import LeftOutError
@@ -52,7 +52,7 @@ def _measure_share(place: int, rows: RowSet, samples: Samples, stream: str) -> t
 
     value = share(np.ones(len(counts)))
     drawn = resample(samples.generator(stream), len(rows), samples.num_bootstrap)
-    return value, interval_around(value, [share(weights) for weights in drawn], _RANGE)
+    return value, share_interval_around(value, [share(weights) for weights in drawn], num_records=len(rows))
 
 
 def _measure_known(rows: RowSet, samples: Samples, stream: str) -> tuple[float, Interval]:
@@ -73,7 +73,7 @@ def _measure_known(rows: RowSet, samples: Samples, stream: str) -> tuple[float, 
 
     value = share(np.ones(len(rows), dtype=bool))
     drawn = resample(samples.generator(stream), len(rows), samples.num_bootstrap)
-    return value, interval_around(value, [share(weights > 0) for weights in drawn], _RANGE)
+    return value, share_interval_around(value, [share(weights > 0) for weights in drawn], num_records=len(rows))
 
 
 def _compute_share(name: str, place: int, samples: Samples) -> list[Estimate]:

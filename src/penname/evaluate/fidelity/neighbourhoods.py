@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from penname.evaluate.bootstrap import Interval, interval_around
+from penname.evaluate.bootstrap import Interval, interval_around, share_interval_around
 from penname.evaluate.metric import Estimate, Metric, compare_with_test
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.samples import RowSet, Samples
@@ -92,6 +92,8 @@ def _measure(name: str, bounds: Interval, candidate: RowSet, test: RowSet, sampl
     each, rng = _FIGURES[name](found).astype(np.float64), samples.generator(stream)
     value = float(each.mean())
     resampled = [float(each[rng.integers(len(each), size=len(each))].mean()) for _ in range(samples.num_bootstrap)]
+    if bounds == (0.0, 1.0):
+        return value, share_interval_around(value, resampled, num_records=len(each))
     return value, interval_around(value, resampled, bounds)
 
 

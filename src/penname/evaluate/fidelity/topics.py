@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from penname.evaluate.bootstrap import Interval, interval_around, resample
+from penname.evaluate.bootstrap import Interval, resample, share_interval_around
 from penname.evaluate.metric import Estimate, Metric, describe_each
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.samples import RowSet, Samples
@@ -65,7 +65,7 @@ def _measure(rows: RowSet, samples: Samples, stream: str) -> tuple[float, Interv
     value = covered_frac(shares, np.bincount(topics, minlength=num_topics))
     draws = resample(samples.generator(stream), len(rows), samples.num_bootstrap)
     resampled = [covered_frac(shares, np.bincount(topics, weights, num_topics)) for weights in draws]
-    return value, interval_around(value, resampled, (0.0, 1.0))
+    return value, share_interval_around(value, resampled, num_records=len(rows))
 
 
 def _fit_to_train(samples: Samples) -> tuple[Any, np.ndarray]:
