@@ -16,19 +16,15 @@ from penname.report.audit_figures import draw_attack_curves, draw_exposure, draw
 from penname.report.audit_inputs import AuditInputs, read_audit
 from penname.report.audit_tables import UNEXPOSED_BITS, build_leak_tables, build_original_table, build_overview, group_left_out
 from penname.report.audit_wording import explain_attacker, explain_repetition, write_audit_verdict
-from penname.report.figures import condition_style, inline_svg, save_figure
-from penname.report.metric_tables import build_metric_tables, format_number, order_arms
+from penname.report.figures import inline_svg, save_figure
+from penname.report.metric_tables import build_metric_tables, order_arms
 from penname.report.page_figures import PageFigure
+from penname.report.page_template import open_templates
 from penname.report.settings import list_settings, mark_code
-from penname.report.untrusted_text import cut_text, show_untrusted, spell_out_hidden
-from penname.report.wording import format_delta, format_epsilon
 from penname.run_dir import RunDir, replace_folder, write_atomic, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_TEMPLATES = Path(__file__).parent / "templates"
-_NUM_SHOWN_CHARACTERS, _NUM_KEPT_CHARACTERS = 700, 6000
 
 
 def run_audit_report(config: Config, run_dir: RunDir) -> None:
@@ -98,21 +94,9 @@ def draw_audit_figures(audit: AuditInputs, folder: Path) -> list[PageFigure]:
 
 
 def render_audit_page(config: Config, audit: AuditInputs, figures: list[PageFigure]) -> str:
-    """Fills the template; every value is escaped, and text from the data passes through `untrusted` on its way."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "untrusted": show_untrusted,
-        "plain": spell_out_hidden,
-        "number": format_number,
-        "epsilon": format_epsilon,
-        "delta": format_delta,
-        "mark_code": mark_code,
-    }
-    environment.globals |= {"style_of": condition_style, "cut_text": lambda text: cut_text(text, _NUM_SHOWN_CHARACTERS, _NUM_KEPT_CHARACTERS)}
+    """Fills the template."""
+    environment = open_templates()
+    environment.filters["mark_code"] = mark_code
     return environment.get_template("audit.html.j2").render(
         version=penname.__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import penname
@@ -16,16 +15,12 @@ from penname.report.figures import CONDITIONS, condition_style
 from penname.report.inputs import RunInputs, finite_or_none, metrics_as_rows, read_inputs
 from penname.report.inventory import format_bytes, is_of_this_page, list_artefacts, list_release
 from penname.report.metric_labels import label_metric
-from penname.report.metric_tables import MetricTable, build_metric_tables, format_number
+from penname.report.metric_tables import MetricTable, build_metric_tables
 from penname.report.page_figures import PageFigure, draw_page_figures, name_family_figure
+from penname.report.page_template import open_templates
 from penname.report.settings import list_settings, mark_code
-from penname.report.untrusted_text import cut_text, show_untrusted, spell_out_hidden
 from penname.report.wording import explain_epsilon, format_delta, format_epsilon, reasons_not_to_release, unit_in_words, write_verdict
 from penname.run_dir import RunDir, replace_folder, write_atomic, write_json
-
-_TEMPLATES = Path(__file__).parent / "templates"
-_NUM_SHOWN_CHARACTERS = 700
-_NUM_KEPT_CHARACTERS = 6000
 
 
 def run_report_page(config: Config, run_dir: RunDir, *, certificate: dict[str, Any]) -> None:
@@ -52,27 +47,10 @@ def run_report_page(config: Config, run_dir: RunDir, *, certificate: dict[str, A
 
 
 def render_page(page: dict[str, Any]) -> str:
-    """Fills the templates; every value is escaped, and text from the data passes through `untrusted` on its way."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "untrusted": show_untrusted,
-        "plain": spell_out_hidden,
-        "number": format_number,
-        "epsilon": format_epsilon,
-        "bytes": format_bytes,
-        "secs": format_secs,
-        "mark_code": mark_code,
-    }
-    environment.globals |= {
-        "style_of": condition_style,
-        "cut_text": lambda text: cut_text(text, _NUM_SHOWN_CHARACTERS, _NUM_KEPT_CHARACTERS),
-        "is_of_this_page": is_of_this_page,
-        "name_family_figure": name_family_figure,
-    }
+    """Fills the templates."""
+    environment = open_templates()
+    environment.filters |= {"bytes": format_bytes, "secs": format_secs, "mark_code": mark_code}
+    environment.globals |= {"is_of_this_page": is_of_this_page, "name_family_figure": name_family_figure}
     return environment.get_template("report.html.j2").render(page)
 
 

@@ -7,54 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penname.progress import format_secs
-from penname.report.figures import condition_style
-from penname.report.metric_tables import format_number, label_metric
-from penname.report.untrusted_text import cut_text, show_untrusted, spell_out_hidden
-from penname.report.wording import format_delta, format_epsilon
+from penname.report.metric_labels import label_metric
+from penname.report.page_template import TEMPLATES, open_templates
 from penname.run_dir import hash_path
 
 if TYPE_CHECKING:
     import jinja2
 
 HERE = Path(__file__).parent
-REPORT_TEMPLATES = HERE.parent / "report" / "templates"
 STATIC = {
-    "report.css": (REPORT_TEMPLATES / "style.css.j2", "text/css; charset=utf-8"),
+    "report.css": (TEMPLATES / "style.css.j2", "text/css; charset=utf-8"),
     "web.css": (HERE / "static" / "web.css", "text/css; charset=utf-8"),
     "rate.js": (HERE / "static" / "rate.js", "text/javascript; charset=utf-8"),
     "live.js": (HERE / "static" / "live.js", "text/javascript; charset=utf-8"),
 }
 """Style and scripts: name, file, kind."""
 _NUM_SHOWN_CHARACTERS = 500
-_NUM_KEPT_CHARACTERS = 6000
 
 
 @cache
 def _open_environment() -> jinja2.Environment:
-    import jinja2
-
     # The report's own parts and style are used, so that a badge or a condition looks the same on every page.
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([HERE / "templates", REPORT_TEMPLATES]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "untrusted": show_untrusted,
-        "plain": spell_out_hidden,
-        "number": format_number,
-        "epsilon": format_epsilon,
-        "delta": format_delta,
-        "secs": format_secs,
-        "metric": label_metric,
-    }
-    environment.globals |= {
-        "asset": _name_asset,
-        "style_of": condition_style,
-        "cut_text": lambda text: cut_text(text, _NUM_SHOWN_CHARACTERS, _NUM_KEPT_CHARACTERS),
-    }
+    environment = open_templates([HERE / "templates", TEMPLATES], num_shown_characters=_NUM_SHOWN_CHARACTERS)
+    environment.filters |= {"secs": format_secs, "metric": label_metric}
+    environment.globals["asset"] = _name_asset
     return environment
 
 
