@@ -27,7 +27,9 @@ ANSWERS = ("g4fp", "re2dm", "g5fp", "x1cm")
 def begin(page, name, path="/run/run/rate"):
     page.goto(path)
     page.fill("#name", name)
-    page.press("#name", "Enter")
+    # Until the page has loaded its script, no key means anything.
+    with page.expect_navigation():
+        page.press("#name", "Enter")
     page.wait_for_selector("#judgement")
 
 
