@@ -111,6 +111,10 @@ def time_pages(address: str, num: int, num_times: int) -> dict[str, Any]:
     return found
 
 
+class RefusedError(Exception):
+    """The server answered, and not as it should."""
+
+
 class Rater(threading.Thread):
     """One person who judges through HTTP as fast as the server lets them."""
 
@@ -119,24 +123,31 @@ class Rater(threading.Thread):
         self.address, self.number, self.wanted = address, number, wanted
         self.acknowledged: list[int] = []
         self.secs: list[float] = []
+        self.refused: str | None = None
 
     def run(self) -> None:
-        """Judges until enough is acknowledged, or the server is gone."""
+        """Judges until enough is acknowledged, the server is gone, or something is refused."""
         try:
             with httpx.Client(base_url=self.address, timeout=60, headers={"Origin": self.address}) as client:
-                client.post("/run/run/rate/name", data={"name": f"Rater {self.number}", "mode": "single"})
+                self._check(client.post("/run/run/rate/name", data={"name": f"Rater {self.number}", "mode": "single"}), 303)
                 while len(self.acknowledged) < self.wanted:
                     self._judge(client)
         except httpx.TransportError:
             return
+        except RefusedError as error:
+            self.refused = str(error)
+
+    def _check(self, answer: httpx.Response, wanted: int) -> str:
+        if answer.status_code != wanted:
+            raise RefusedError(f"{answer.request.method} {answer.request.url.path}: status {answer.status_code}: {answer.text[:2000]}")
+        return answer.text
 
     def _judge(self, client: httpx.Client) -> None:
         began = time.perf_counter()
-        fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', client.get("/run/run/rate").text))
+        page = self._check(client.get("/run/run/rate"), 200)
+        fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page))
         answer = {"categories": "good", "naturalness": str(1 + self.number % 5), "fits": "yes", "origin": "real"}
-        status = client.post("/run/run/rate", data=fields | answer).status_code
-        if status != 303:
-            raise SystemExit(f"an answer was refused with status {status}")
+        self._check(client.post("/run/run/rate", data=fields | answer), 303)
         self.acknowledged.append(int(fields["item"]))
         self.secs.append(time.perf_counter() - began)
 
@@ -145,6 +156,7 @@ def judge_at_once(root: Path, num_answers: int) -> dict[str, Any]:
     """Twenty raters, a kill in the middle, and the rest."""
     acknowledged: set[tuple[str, int]] = set()
     secs: list[float] = []
+    refused: list[str] = []
     for is_killed in (True, False):
         with serving(root) as (process, address):
             httpx.get(f"{address}/run/run/rate", timeout=120)
@@ -158,17 +170,21 @@ def judge_at_once(root: Path, num_answers: int) -> dict[str, Any]:
             for rater in raters:
                 rater.join()
         acknowledged |= {(f"Rater {rater.number}", item) for rater in raters for item in rater.acknowledged}
+        refused += [rater.refused for rater in raters if rater.refused is not None]
         secs += [value for rater in raters for value in rater.secs]
     with sqlite3.connect(root / "4_evaluate" / "human" / "ratings.sqlite") as connection:
         stored = set(connection.execute("SELECT rater, subject FROM answers"))
         integrity = connection.execute("PRAGMA integrity_check").fetchone()[0]
     connection.close()
+    for line in refused:
+        print(line, file=sys.stderr)
     return {
         "num_raters": NUM_RATERS,
         "num_acknowledged": len(acknowledged),
         "num_stored": len(stored),
         "num_lost": len(acknowledged - stored),
         "integrity_check": integrity,
+        "num_refused": len(refused),
         "record_and_answer_median_secs": round(median(secs), 3),
         "record_and_answer_max_secs": round(max(secs), 3),
     }
@@ -191,7 +207,11 @@ def main() -> None:
     versions = environment(("fastapi", "starlette", "uvicorn", "jinja2"))
     result = {"script": "benchmarks/web.py", **versions, "seed": args.seed, "num_records": num, "index_bytes": index_bytes, **timed, "raters": judged}
     slowest = max(page["max_secs"] for page in timed["pages"].values())
-    result["ratios"] = {"slowest_page_over_300_ms": round(slowest / MAX_PAGE_SECS, 3), "answers_lost": judged["num_lost"]}
+    result["ratios"] = {
+        "slowest_page_over_300_ms": round(slowest / MAX_PAGE_SECS, 3),
+        "answers_lost": judged["num_lost"],
+        "requests_refused": judged["num_refused"],
+    }
     if not args.quick:
         write_atomically(RESULT_FILE, json.dumps(result, indent=2) + "\n")
     print(json.dumps({"index_secs": timed["index_secs"], "pages": timed["pages"], "raters": judged}, indent=2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass
@@ -20,7 +21,9 @@ RATERS_PER_RECORD = 2
 """Every record is to be judged by at least this many."""
 STORE_VERSION = 1
 LOCK_SECS = 10.0
-"""How long a write waits for another process."""
+"""How long a write waits for another writer."""
+_TURNS: dict[Path, threading.Lock] = {}
+"""Of the writers of each file in this process. SQLite's own waiting knows no order: of many who write at once, one may wait until it gives up."""
 _SHOWN_FOR = timedelta(minutes=30)
 """A record that is on a rater's screen counts as half judged for this long, so that raters who begin together are sent to different records."""
 
@@ -69,14 +72,29 @@ class Ratings:
     @contextlib.contextmanager
     def _open(self, *, writes: bool) -> Generator[sqlite3.Connection]:
         """One transaction; an error leaves the file as it was and is told in one line."""
+        with self._take_turn() if writes else contextlib.nullcontext(), self._connect() as connection:
+            connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _take_turn(self) -> Generator[None]:
+        turn = _TURNS.setdefault(self.path.absolute(), threading.Lock())
+        if not turn.acquire(timeout=LOCK_SECS):
+            raise RatingsError(_explain(self.path, sqlite3.OperationalError("busy")))
+        try:
+            yield
+        finally:
+            turn.release()
+
+    @contextlib.contextmanager
+    def _connect(self) -> Generator[sqlite3.Connection]:
         try:
             # Without a transaction of the module's own: BEGIN IMMEDIATE takes the lock before anything is read, so no answer is decided on old rows.
             connection = sqlite3.connect(self.path, timeout=LOCK_SECS, isolation_level=None)
             try:
                 connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
                 yield connection
-                connection.execute("COMMIT")
             finally:
                 connection.close()
         except sqlite3.Error as error:

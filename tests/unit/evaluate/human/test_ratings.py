@@ -200,6 +200,21 @@ def test_a_locked_file_is_one_line_and_keeps_what_it_has(ratings, monkeypatch):
     assert len(ratings.read_all("single")) == 1
 
 
+def test_writers_of_one_process_wait_for_their_turn_and_readers_do_not(ratings, sample, monkeypatch):
+    monkeypatch.setattr(module, "LOCK_SECS", 0.1)
+    # Another object for the same file, as every request opens one.
+    with ratings._take_turn():
+        other = Ratings(ratings.path, sample)
+        with pytest.raises(RatingsError, match="is locked"):
+            other.join("Ann")
+        assert not other.has_joined("Ann")
+    assert other.join("Ann") == "Ann"
+    # What fails in its turn ends it.
+    with pytest.raises(RatingsError, match="there is no record"):
+        other.store("single", 999, "Ann", GOOD)
+    other.store("single", 1, "Ann", GOOD)
+
+
 @pytest.mark.parametrize("damage", [b"this is no database at all, it is a text that is long enough to be looked at" * 20, None])
 def test_a_damaged_file_is_one_line(ratings, damage):
     for number in range(1, 13):
