@@ -10,7 +10,7 @@ import numpy as np
 
 from penname.evaluate.bootstrap import Interval, frac_interval
 from penname.evaluate.privacy.errors import LeftOutError
-from penname.evaluate.privacy.phrase_search import find_phrases, score_phrases
+from penname.evaluate.privacy.phrase_search import best_likenesses, find_phrases, score_phrases
 
 FUZZY_FLOOR = 75.0
 """Likenesses below it are not even looked at: at three characters of four, phone numbers begin to look alike."""
@@ -88,10 +88,9 @@ def count_leaks(canaries: Sequence[PlantedCanary], texts: Sequence[str]) -> Cana
     keys = [(part, canary) for canary in canaries for part, value in canary.parts.items() if value]
     phrases = [canary.parts[part] for part, canary in keys]
     exact = [set(places) for places in find_phrases(phrases, texts)]
-    likenesses = score_phrases(phrases, texts, floor=FUZZY_FLOOR)
-    best_left_out = [max(own.values(), default=0.0) for own, (_, canary) in zip(likenesses, keys, strict=True) if not canary.is_in]
-    threshold, note = choose_threshold(np.array(best_left_out))
-    fuzzy = [{place for place, score in own.items() if score >= threshold} for own in likenesses]
+    left_out = [phrase for phrase, (_, canary) in zip(phrases, keys, strict=True) if not canary.is_in]
+    threshold, note = choose_threshold(best_likenesses(left_out, texts, floor=FUZZY_FLOOR))
+    fuzzy = [set(own) for own in score_phrases(phrases, texts, floor=threshold)]
     return CanaryLeaks(_sum_up(keys, exact, len(texts)), _sum_up(keys, fuzzy, len(texts)), threshold, note, len(texts))
 
 

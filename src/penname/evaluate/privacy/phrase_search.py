@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 _TOKEN = re.compile(r"\w+")
 _GRAM = 3
-_PHRASES_AT_ONCE = 256
+_PHRASES_AT_ONCE, _TEXTS_AT_ONCE = 256, 128
 
 
 def find_phrases(phrases: Sequence[str], texts: Iterable[str]) -> list[list[int]]:
@@ -61,25 +61,62 @@ def score_phrases(phrases: Sequence[str], texts: Sequence[str], *, floor: float)
       For each phrase, likeness (floor to 100) by place of the text: 100 times 1 minus insertions and deletions over twice the phrase's length.
     Source: rapidfuzz, partial_ratio (indel distance of the best window). https://github.com/rapidfuzz/RapidFuzz
     """
-    from rapidfuzz.fuzz import partial_ratio
+    folded_texts = [text.casefold() for text in texts]
+    scores: list[dict[int, float]] = []
+    for phrase, places, shared in _list_shared_runs(phrases, folded_texts):
+        close = np.sort(places[shared >= _least_shared(phrase, floor)])
+        likenesses = _compare(phrase, folded_texts, close, floor=floor)
+        scores.append({int(i): float(score) for i, score in zip(close, likenesses, strict=True) if score >= max(floor, 1e-9)})
+    return scores
 
-    folded, folded_texts = [phrase.casefold() for phrase in phrases], [text.casefold() for text in texts]
+
+def best_likenesses(phrases: Sequence[str], texts: Sequence[str], *, floor: float) -> np.ndarray:
+    """The highest likeness of each phrase in any text: the highest of `score_phrases`, and sooner had.
+
+    Args:
+      phrases, texts, floor: As there.
+    Returns:
+      (n,) float64; 0 where no text reaches the floor.
+    """
+    folded_texts = [text.casefold() for text in texts]
+    best = np.zeros(len(phrases))
+    for row, (phrase, places, shared) in enumerate(_list_shared_runs(phrases, folded_texts)):
+        # Texts that share most come first: what they reach, others must exceed.
+        order = np.argsort(-shared, kind="stable")
+        for begin in range(0, len(order), _TEXTS_AT_ONCE):
+            ahead, wanted = order[begin : begin + _TEXTS_AT_ONCE], max(floor, best[row])
+            ahead = ahead[shared[ahead] >= _least_shared(phrase, wanted)]
+            if not len(ahead):
+                break
+            best[row] = max(best[row], _compare(phrase, folded_texts, places[ahead], floor=wanted).max())
+    return best
+
+
+def _list_shared_runs(phrases: Sequence[str], folded_texts: Sequence[str]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Each phrase, case aside; the places of the texts that share runs of characters with it and are no shorter; and how many distinct ones (int)."""
+    folded = [phrase.casefold() for phrase in phrases]
     vocabulary: dict[str, int] = {}
     for phrase in folded:
         for gram in _grams(phrase):
             vocabulary.setdefault(gram, len(vocabulary))
     in_texts = _incidence(folded_texts, vocabulary).T.tocsc()
-    scores: list[dict[int, float]] = []
+    text_lengths = np.array([len(text) for text in folded_texts], dtype=np.int64)
     for begin in range(0, len(folded), _PHRASES_AT_ONCE):
         own = folded[begin : begin + _PHRASES_AT_ONCE]
         shared = (_incidence(own, vocabulary) @ in_texts).tocsr()
         for row, phrase in enumerate(own):
             span = slice(shared.indptr[row], shared.indptr[row + 1])
-            close = shared.indices[span][shared.data[span] >= _least_shared(phrase, floor)]
-            likenesses = {int(i): partial_ratio(phrase, folded_texts[i], score_cutoff=floor) for i in close if len(folded_texts[i]) >= len(phrase)}
             # Of a text shorter than the phrase, rapidfuzz would look for the text in the phrase: a text "Alex" is not the name in full.
-            scores.append({i: score for i, score in sorted(likenesses.items()) if score >= max(floor, 1e-9)})
-    return scores
+            is_long = text_lengths[shared.indices[span]] >= len(phrase)
+            yield phrase, shared.indices[span][is_long], shared.data[span][is_long]
+
+
+def _compare(phrase: str, folded_texts: Sequence[str], places: np.ndarray, *, floor: float) -> np.ndarray:
+    """(n,) likeness to the text at each place; 0 below the floor."""
+    from rapidfuzz.fuzz import partial_ratio
+    from rapidfuzz.process import cdist
+
+    return cdist([phrase], [folded_texts[i] for i in places], scorer=partial_ratio, score_cutoff=floor, dtype=np.float64)[0]
 
 
 def _grams(text: str) -> set[str]:

@@ -5,7 +5,7 @@ import random
 import pytest
 from rapidfuzz.fuzz import partial_ratio
 
-from penname.evaluate.privacy.phrase_search import find_phrases, score_phrases
+from penname.evaluate.privacy.phrase_search import best_likenesses, find_phrases, score_phrases
 
 WORDS = ["case", "Ann", "Lee", "555", "red", "o'clock", "555-12", "Lee's", "a.b@x.org", "(no)"]
 
@@ -48,6 +48,17 @@ def test_the_filter_of_the_fuzzy_search_loses_nothing(floor):
         shared = {i for i in expected if any(phrase[k : k + 3] in texts[i] for k in range(len(phrase) - 2))}
         assert {i: expected[i] for i in shared} == pytest.approx(own)
     assert sum(map(len, found)) > 60
+    assert best_likenesses(phrases, texts, floor=floor).tolist() == [max(own.values(), default=0.0) for own in found]
+
+
+@pytest.mark.parametrize("floor", [0.0, 60.0, 85.0])
+def test_the_best_of_many_texts_is_the_best_of_all_scores(floor):
+    phrases, texts = random_texts(4, 60, 4), random_texts(5, 700, 9)
+    expected = [max(own.values(), default=0.0) for own in score_phrases(phrases, texts, floor=floor)]
+    assert best_likenesses(phrases, texts, floor=floor).tolist() == expected
+    assert 100.0 in expected
+    assert len(set(expected)) > 3
+    assert best_likenesses(["Alex Johnson"], [], floor=floor).tolist() == [0.0]
 
 
 def test_case_is_ignored_and_a_shorter_text_is_not_the_phrase():
