@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from penname.config import ModelConfig
 from penname.errors import ModelError
-from penname.model.device import choose_device
+from penname.model.device import choose_device, limit_kernel_cache
 from penname.progress import say
 from penname.run_dir import hash_path, read_json, replace_folder, write_json
 
@@ -39,6 +39,7 @@ def load_base_model(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTok
       ModelError: it is not there, damaged, needs remote code, or is no causal LM; or the device is not there.
     """
     device = choose_device(config.device)
+    limit_kernel_cache()
     source = find_base_model(config.name)
     quiet_transformers()
     from safetensors import SafetensorError

@@ -63,6 +63,15 @@ def test_a_loaded_model_lies_where_it_was_asked_for(tiny_model_dir):
     assert {parameter.device for parameter in model.parameters()} == {torch.device("cpu")}
 
 
+def test_a_loaded_model_keeps_few_kernels_unless_the_user_says_otherwise(monkeypatch, tiny_model_dir):
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    load_base_model(ModelConfig(name=str(tiny_model_dir)))
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    load_base_model(ModelConfig(name=str(tiny_model_dir)))
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
+
+
 def test_kernels_with_an_order_left_to_chance_are_given_up_on_cuda_alone(monkeypatch):
     calls = []
     monkeypatch.setattr(torch, "use_deterministic_algorithms", calls.append)
