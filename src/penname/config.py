@@ -286,6 +286,9 @@ class GenerateConfig(_Section):
 
     num_records: int = Field(default=128, ge=1)
     """Records an arm."""
+    num_base_records: int | None = Field(default=None, ge=0)
+    """Texts that the untrained model writes to the first of the same prompts, one try each: planted facts are counted in them too, as the arm `base` of the
+    report. None: 64 for the fictional marketplace, and none for other data. Never more than num_records."""
     temperature: float = Field(default=0.8, gt=0)
     """Below 1 the likely words become likelier and the texts more alike; 1 is the model's own distribution."""
     top_p: float = Field(default=0.9, gt=0, le=1)

@@ -71,14 +71,14 @@ STAGES = (
         "run_generate",
         ("generate", "records", "model"),
         ("train_records", "catalogue", "adapter_with_dp", "adapter_no_dp"),
-        ("conditioning", "synthetic_with_dp", "synthetic_no_dp", "generate_counts"),
+        ("conditioning", "synthetic_with_dp", "synthetic_no_dp", "base_texts", "generate_counts"),
     ),
     Stage(
         "evaluate",
         "penname.evaluate.evaluate",
         "run_evaluate",
         ("evaluate",),
-        ("train_records", "heldout_records", "test_records", "synthetic_with_dp", "synthetic_no_dp"),
+        ("train_records", "heldout_records", "test_records", "synthetic_with_dp", "synthetic_no_dp", "base_texts"),
         ("privacy_metrics", "fidelity_metrics", "utility_metrics", "left_out", "figure_data"),
     ),
     Stage(

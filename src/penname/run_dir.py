@@ -59,6 +59,7 @@ ARTEFACTS: dict[str, Artefact] = {
     "conditioning": Artefact("3_generate/conditioning.json", "RELEASABLE"),
     "synthetic_with_dp": Artefact("3_generate/generated_sequences_with_dp.jsonl", "RELEASABLE"),
     "synthetic_no_dp": Artefact("3_generate/generated_sequences_no_dp.jsonl", "PRIVATE"),
+    "base_texts": Artefact("3_generate/base_texts.jsonl", "PRIVATE", is_optional=True),
     "generate_counts": Artefact("3_generate/counts.json", "PRIVATE"),
     "privacy_metrics": Artefact("4_evaluate/privacy.json", "PRIVATE"),
     "fidelity_metrics": Artefact("4_evaluate/fidelity.json", "PRIVATE"),

@@ -12,6 +12,8 @@ RATINGS = (1, 2, 3, 4, 5)
 
 Arm = Literal["with_dp", "no_dp"]
 ARMS: tuple[Arm, ...] = ("with_dp", "no_dp")
+BASE = "base"
+"""The model before any training: no arm that is trained, and never released."""
 Family = Literal["privacy", "fidelity", "utility", "human"]
 FAMILIES: tuple[Family, ...] = ("privacy", "fidelity", "utility", "human")
 Visibility = Literal["PRIVATE", "RELEASABLE"]
@@ -75,6 +77,7 @@ class SyntheticRecord:
 
     record_id: str
     arm: str
+    """with_dp, no_dp, or base: texts of the untrained model."""
     rating: int
     category: str
     product_title: str

@@ -24,6 +24,9 @@ def test_all_stages_end_with_their_files(finished_run, first_outcome):
         assert len(rows) == 10
         assert {row["arm"] for row in rows} == {arm}
         assert all(row["title"].strip() and row["text"].strip() for row in rows)
+    base = list(read_rows(finished_run / "3_generate/base_texts.jsonl"))
+    assert [row["record_id"] for row in base] == [row["record_id"] for row in rows]
+    assert {(row["arm"], row["num_draws"]) for row in base} == {("base", 1)}
     lines = first_outcome.stdout.splitlines()
     assert lines[0].startswith("Done in ")
     named = {line.split()[1]: line.split()[0] for line in lines[1:]}

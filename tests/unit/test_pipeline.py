@@ -174,7 +174,7 @@ def test_a_changed_generation_keeps_the_conditioning_and_drops_the_rest(calls, r
 
     monkeypatch.setattr(pipeline.Stage, "load", load_watched)
     run(root, "generate.seed=9")
-    assert found == {"conditioning": True, "synthetic_with_dp": False, "synthetic_no_dp": False, "generate_counts": False}
+    assert found == {"conditioning": True, "synthetic_with_dp": False, "synthetic_no_dp": False, "base_texts": False, "generate_counts": False}
 
 
 def test_one_stage_needs_those_before_it(calls, root):

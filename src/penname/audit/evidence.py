@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from penname.audit.candidates import Candidate, list_candidates
-from penname.audit.probe import BASE, PromptedText, read_likelihoods, read_prompted
+from penname.audit.probe import PromptedText, read_likelihoods, read_prompted
 from penname.audit.twins import Twin, list_twins
 from penname.config import Config
 from penname.errors import DataError, ModelError
@@ -20,7 +20,7 @@ from penname.evaluate.samples import Row, RowSet, Samples, seeded_generator
 from penname.model.likelihood import TokenLikelihoods
 from penname.records.canaries import Canary, count_canary_units, read_manifest
 from penname.run_dir import RunDir, read_json, read_rows
-from penname.schemas import Arm
+from penname.schemas import BASE, Arm
 
 
 @dataclass

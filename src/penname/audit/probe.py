@@ -21,13 +21,11 @@ from penname.model.likelihood import TokenLikelihoods, token_log_likelihoods
 from penname.model.tokenize import encode_prompt
 from penname.progress import show_progress
 from penname.run_dir import RunDir, hash_path, hash_value, read_rows, write_atomic, write_rows
-from penname.schemas import Arm
+from penname.schemas import BASE, Arm
 from penname.template import RecordTemplate
 
 Way = Literal["record", "prefix"]
 """How a canary is asked for: by the prompt of its record, or by that and its first words."""
-BASE = "base"
-"""The model before any training, beside the arms."""
 
 
 @dataclass(frozen=True, slots=True)

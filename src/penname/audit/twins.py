@@ -41,8 +41,9 @@ def list_twins(config: Config, run_dir: RunDir) -> list[Twin]:
 
 
 def config_of_twin(config: Config) -> Config:
-    """The run's own settings, but that the data set's ledger is left alone."""
-    return config.model_copy(update={"privacy": config.privacy.model_copy(update={"ledger": None, "ledger_epsilon": None})})
+    """The run's own settings, but that the data set's ledger is left alone, and no texts are written that no attack reads."""
+    privacy = config.privacy.model_copy(update={"ledger": None, "ledger_epsilon": None})
+    return config.model_copy(update={"privacy": privacy, "generate": config.generate.model_copy(update={"num_base_records": 0})})
 
 
 def run_twin(config: Config, run_dir: RunDir, twin: Twin, *, after_stage: Callable[[], None]) -> bool:

@@ -21,6 +21,7 @@ from penname.evaluate.samples import MAX_ROWS_HELD, Row, RowSet, Samples, sample
 from penname.evaluate.utility.downstream_scores import DownstreamScores
 from penname.progress import say
 from penname.run_dir import RunDir, read_rows, write_json
+from penname.schemas import BASE
 
 MIN_RUN_ROWS = 2
 """A run is evaluated however small it is, as long as a spread can be computed; the intervals say how little that tells."""
@@ -59,6 +60,7 @@ def run_evaluate(config: Config, run_dir: RunDir) -> None:
         heldout=rows["heldout_records"],
         test=rows["test_records"],
         synthetic={arm: rows[f"synthetic_{arm}"] for arm in config.train.arms},
+        base=_read_artefact(run_dir.path("base_texts"), seed) if run_dir.path("base_texts").is_file() else None,
         config=config.evaluate,
         embed=_keep_embeddings(embed, run_dir.path("embeddings"), config.evaluate),
         facts=_read_facts(config.evaluate, run_dir.path("sample_data") if config.data.format == "sample" else None),
@@ -139,6 +141,7 @@ def build_samples(
     test: list[Row],
     synthetic: dict[str, list[Row]],
     config: EvaluateConfig,
+    base: list[Row] | None = None,
     embed: Embed | None = None,
     facts: PlantedFacts | None = None,
     likelihood: Callable[[list[str]], list[np.ndarray]] | None = None,
@@ -150,6 +153,7 @@ def build_samples(
       train, heldout, test: Disjoint real rows. PRIVATE.
       synthetic: Rows by arm.
       config: Seed, sizes, embedding model.
+      base: What the untrained model wrote to the same prompts; none where it wrote nothing.
       embed: Texts to (n, D) unit-length embeddings; none means `config.embedding_model`.
       facts: What is true of each product; none where nothing was planted.
       likelihood: Texts to token log-likelihoods under the base model; none where there is none to ask.
@@ -161,6 +165,7 @@ def build_samples(
         heldout=RowSet("heldout", heldout, embed),
         test=RowSet("test", test, embed),
         synthetic={arm: RowSet(f"synthetic/{arm}", rows, embed) for arm, rows in synthetic.items()},
+        base=None if base is None else RowSet(BASE, base, embed),
         seed=config.seed,
         num_bootstrap=config.num_bootstrap,
         max_records=config.max_records,

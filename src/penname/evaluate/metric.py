@@ -12,7 +12,7 @@ from typing import Literal
 from penname.evaluate.bootstrap import Interval
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.samples import LeftOut, RowSet, Samples
-from penname.schemas import Family
+from penname.schemas import BASE, Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Estimate:
     """One figure of one arm. PRIVATE: it was computed from real rows."""
 
     arm: str
-    """A name of `Samples.synthetic`, or `real` for what real data score."""
+    """A name of `Samples.synthetic`, `real` for what real data score, or `base` for what the untrained model does."""
     value: float
     ci95: Interval
     reference: float
@@ -64,29 +64,34 @@ def compare_with_test(samples: Samples, name: str, measure: Callable[[RowSet, Ro
     return _estimate(samples, name, samples.heldout, lambda rows, stream: measure(rows, test, samples, stream))
 
 
-def describe_each(samples: Samples, name: str, measure: Callable[[RowSet, Samples, str], tuple[float, Interval]]) -> list[Estimate]:
+def describe_each(samples: Samples, name: str, measure: Callable[[RowSet, Samples, str], tuple[float, Interval]], *, with_base: bool = False) -> list[Estimate]:
     """Measures every synthetic set by itself, and test by itself as the reference; sizes are equal.
 
     Args:
       samples: PRIVATE.
       name: The metric's name; it keys the random numbers.
       measure: (rows, samples, stream name) -> value and interval; may raise LeftOutError.
+      with_base: Whether what the untrained model wrote is measured too, as the arm `base`.
     Returns:
       list[Estimate]: `real` first, then the arms in their order. PRIVATE.
     """
-    return _estimate(samples, name, samples.test, lambda rows, stream: measure(rows, samples, stream))
+    return _estimate(samples, name, samples.test, lambda rows, stream: measure(rows, samples, stream), with_base=with_base)
 
 
-def _estimate(samples: Samples, name: str, real: RowSet, measure: Callable[[RowSet, str], tuple[float, Interval]]) -> list[Estimate]:
+def _estimate(
+    samples: Samples, name: str, real: RowSet, measure: Callable[[RowSet, str], tuple[float, Interval]], *, with_base: bool = False
+) -> list[Estimate]:
     """`real` and every arm; an arm that cannot be measured is left out and the others stay, but nothing stands without its reference."""
     num = samples.num_compared
     reference, interval = measure(samples.take(real, num), f"{name}/real")
     estimates = [Estimate("real", reference, interval, reference, num)]
-    for arm, rows in samples.synthetic.items():
+    base = {BASE: samples.base} if with_base and samples.base is not None else {}
+    for arm, rows in (samples.synthetic | base).items():
+        taken = samples.take(rows, num)
         try:
-            value, interval = measure(samples.take(rows, num), f"{name}/{arm}")
+            value, interval = measure(taken, f"{name}/{arm}")
         except LeftOutError as error:
             samples.left_out.append(LeftOut(name, arm, str(error)))
         else:
-            estimates.append(Estimate(arm, value, interval, reference, num))
+            estimates.append(Estimate(arm, value, interval, reference, len(taken)))
     return estimates

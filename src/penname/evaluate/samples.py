@@ -94,6 +94,8 @@ class Samples:
     test: RowSet
     """Real rows that nothing was made from: what synthetic rows are compared with."""
     synthetic: dict[str, RowSet]
+    base: RowSet | None = field(default=None, kw_only=True)
+    """What the untrained model wrote to the same prompts; what only some metrics look at. Not counted in `num_compared`."""
     seed: int
     num_bootstrap: int
     max_records: int

@@ -21,16 +21,18 @@ from penname.model.base import load_base_model
 from penname.model.tokenize import encode_prompt
 from penname.progress import Progress, say, show_progress
 from penname.run_dir import RunDir, hash_path, hash_value, write_json, write_rows
-from penname.schemas import Arm, SyntheticRecord
+from penname.schemas import BASE, SyntheticRecord
 from penname.template import RecordTemplate
+
+_NUM_BASE_RECORDS = 64
 
 
 def run_generate(config: Config, run_dir: RunDir) -> None:
-    """Writes `generate.num_records` synthetic records for every arm, under the same conditions.
+    """Writes `generate.num_records` synthetic records for every arm, under the same conditions, and what the untrained model writes to them.
 
     Args:
       config: Sections `generate`, `records` (the template), `model`, `privacy` (the histogram's share).
-      run_dir: Holds the adapters and the catalogue; gets conditioning, the synthetic sets and generate_counts.
+      run_dir: Holds the adapters and the catalogue; gets conditioning, the synthetic sets, base_texts and generate_counts.
     Raises:
       PennameError: texts do not parse after `max_draws_per_record` draws.
       DataError: prompts need a product and the catalogue has none.
@@ -50,17 +52,33 @@ def run_generate(config: Config, run_dir: RunDir) -> None:
     )
     counts: dict[str, Any] = {}
     for arm in config.train.arms:
-        rows = _generate_arm(config, run_dir, arm, template, conditions)
+        rows = _write_set(config, run_dir.path(f"synthetic_{arm}"), arm, template, conditions, adapter=run_dir.path(f"adapter_{arm}"))
         num_draws = sum(row.num_draws for row in rows)
         counts[arm] = {"num_records": len(rows), "num_draws": num_draws, "num_unparsed": num_draws - len(rows)}
         say(f"generate: {len(rows):,} records {arm}, {num_draws - len(rows):,} of {num_draws:,} drawn texts did not parse and were redrawn")
+    if num_base := count_base_records(config):
+        rows = _write_set(config, run_dir.path("base_texts"), BASE, template, conditions[:num_base], adapter=None)
+        say(f"generate: {len(rows):,} texts of the untrained model")
     write_json(run_dir.path("generate_counts"), counts)
 
 
-def _generate_arm(config: Config, run_dir: RunDir, arm: Arm, template: RecordTemplate, conditions: Sequence[Condition]) -> list[SyntheticRecord]:
-    target, adapter = run_dir.path(f"synthetic_{arm}"), run_dir.path(f"adapter_{arm}")
-    settings = config.generate.model_dump(exclude={"batch_size"})
-    key = hash_value([settings, config.model.name, asdict(template), hash_path(adapter), [asdict(c) for c in conditions]])
+def count_base_records(config: Config) -> int:
+    """Texts that the untrained model writes.
+
+    Args:
+      config: Sections `generate` and `data`.
+    """
+    wanted = config.generate.num_base_records
+    if wanted is None:
+        wanted = _NUM_BASE_RECORDS if config.data.format == "sample" else 0
+    return min(wanted, config.generate.num_records)
+
+
+def _write_set(
+    config: Config, target: Path, arm: str, template: RecordTemplate, conditions: Sequence[Condition], *, adapter: Path | None
+) -> list[SyntheticRecord]:
+    settings = config.generate.model_dump(exclude={"batch_size", "num_base_records"})
+    key = hash_value([settings, config.model.name, asdict(template), adapter and hash_path(adapter), [asdict(c) for c in conditions]])
     partial = PartialFile(target.with_name(f".{target.name}.partial"), key)
     rows = partial.read()
     if len(rows) < len(conditions) and config.engine.kind == "ray":
@@ -72,7 +90,8 @@ def _generate_arm(config: Config, run_dir: RunDir, arm: Arm, template: RecordTem
         model, tokenizer = load_base_model(config.model)
         writer = RecordWriter(tokenizer, template, config.generate, arm)
         prompts = [writer.encode(condition) for condition in conditions]
-        decoder = open_decoder(config.generate, merge_adapter(model, adapter), tokenizer, writer.rules, prompts=prompts, scratch=target.parent)
+        merged = model if adapter is None else merge_adapter(model, adapter)
+        decoder = open_decoder(config.generate, merged, tokenizer, writer.rules, prompts=prompts, scratch=target.parent)
         with show_progress(f"generate {arm}", len(conditions), done=len(rows)) as progress:
             writer.write_all(decoder, conditions, rows, partial.append, progress)
     ordered = [rows[condition.record_id] for condition in conditions]
@@ -111,7 +130,8 @@ class RecordWriter:
     tokenizer: Any
     template: RecordTemplate
     config: GenerateConfig
-    arm: Arm
+    arm: str
+    """with_dp, no_dp or base; what the untrained model writes is kept as it is where it does not parse."""
 
     @cached_property
     def rules(self) -> Rules:
@@ -210,11 +230,12 @@ class RecordWriter:
         return may_end
 
     def _parse(self, condition: Condition, text: Decoded, draw: int) -> SyntheticRecord | None:
-        """The record, or None where the text does not have the form of the template."""
-        parsed = self.template.parse_completion(self.tokenizer.decode(text.token_ids))
-        if parsed is None:
+        """The record, or None where the text does not have the form of the template. Of the untrained model nobody asks for the form."""
+        completion = self.tokenizer.decode(text.token_ids)
+        parsed = self.template.parse_completion(completion)
+        if parsed is None and self.arm != BASE:
             return None
-        title, body = parsed
+        title, body = parsed or ("", completion.strip())
         return SyntheticRecord(
             record_id=condition.record_id,
             arm=self.arm,
@@ -228,7 +249,7 @@ class RecordWriter:
         )
 
 
-def check_all_parsed(config: GenerateConfig, arm: Arm, num_failed: int, *, num_records: int) -> None:
+def check_all_parsed(config: GenerateConfig, arm: str, num_failed: int, *, num_records: int) -> None:
     """Checks that every condition has a record.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penname.config import Config
 from penname.distributed.shards import open_engine
@@ -19,8 +19,11 @@ from penname.generate.synthesize import RecordWriter, check_all_parsed
 from penname.model.adapter import merge_adapter
 from penname.model.base import load_base_model
 from penname.progress import Progress
-from penname.schemas import Arm, SyntheticRecord
+from penname.schemas import SyntheticRecord
 from penname.template import RecordTemplate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Several for each worker, so that none waits long for the last.
 _SHARDS_A_WORKER = 4
@@ -31,26 +34,26 @@ class ArmTask:
     """All that a worker needs to write an arm's texts, wherever it is."""
 
     config: dict[str, Any]
-    arm: Arm
+    arm: str
     template: RecordTemplate
-    adapter: dict[str, bytes]
-    """The adapter's files, by name. As private as the arm."""
+    adapter: dict[str, bytes] | None
+    """The adapter's files, by name. As private as the arm. None: the untrained model writes."""
     conditions: list[Condition]
     """All of the run: what is decided from the prompts must not depend on the shard."""
 
     @classmethod
-    def gather(cls, config: Config, arm: Arm, template: RecordTemplate, adapter: Path, conditions: Sequence[Condition]) -> ArmTask:
+    def gather(cls, config: Config, arm: str, template: RecordTemplate, adapter: Path | None, conditions: Sequence[Condition]) -> ArmTask:
         """Reads what workers may not be able to."""
         resolved = config.model_copy(update={"model": config.model.named_from_root()})
-        files = {path.name: path.read_bytes() for path in sorted(adapter.iterdir()) if path.is_file()}
+        files = None if adapter is None else {path.name: path.read_bytes() for path in sorted(adapter.iterdir()) if path.is_file()}
         return cls(resolved.model_dump(mode="json"), arm, template, files, list(conditions))
 
 
 def write_on_workers(
     config: Config,
-    arm: Arm,
+    arm: str,
     template: RecordTemplate,
-    adapter: Path,
+    adapter: Path | None,
     conditions: Sequence[Condition],
     done: dict[str, SyntheticRecord],
     save: Callable[[Sequence[SyntheticRecord]], None],
@@ -62,7 +65,7 @@ def write_on_workers(
       config: Sections `generate`, `model` and `engine`.
       arm: Whose texts.
       template: Of the records.
-      adapter: The arm's folder.
+      adapter: The arm's folder; none for the untrained model.
       conditions: All of the run.
       done: Finished records by id; gets the new ones.
       save: Keeps finished records on disk; gets those of a shard when it is finished.
@@ -100,14 +103,18 @@ def open_writer(task: ArmTask) -> OpenWriter:
     """A worker's state."""
     config = Config.model_validate(task.config)
     model, tokenizer = load_base_model(config.model)
-    with tempfile.TemporaryDirectory(prefix="penname-adapter-") as folder:
-        for name, content in task.adapter.items():
-            (Path(folder) / name).write_bytes(content)
-        merged = merge_adapter(model, Path(folder))
+    merged = model if task.adapter is None else _merge(model, task.adapter)
     writer = RecordWriter(tokenizer, task.template, config.generate, task.arm)
     prompts = [writer.encode(condition) for condition in task.conditions]
     decoder = open_decoder(config.generate, merged, tokenizer, writer.rules, prompts=prompts, scratch=Path(tempfile.gettempdir()))
     return OpenWriter(writer, decoder, task.conditions, prompts)
+
+
+def _merge(model: PreTrainedModel, adapter: dict[str, bytes]) -> PreTrainedModel:
+    with tempfile.TemporaryDirectory(prefix="penname-adapter-") as folder:
+        for name, content in adapter.items():
+            (Path(folder) / name).write_bytes(content)
+        return merge_adapter(model, Path(folder))
 
 
 def write_shard(state: OpenWriter, places: list[int]) -> tuple[list[SyntheticRecord], int]:

@@ -57,12 +57,13 @@ class Plan:
         Args:
           choose: Of the measurements of one thing: their median, min or max.
         """
-        arms = len(self.config.train.arms)
+        # The untrained model's texts are written once each, by the same steps.
+        arms, base = len(self.config.train.arms), self.num_base_records / self.config.generate.num_records
         passes = (self.passes.num_prompt_passes + self.passes.num_steps) * choose(self.generation_speed.step_secs)
         return {
             **self.texts.stage_secs,
             "train": self._train_secs(choose),
-            "generate": arms * (self.generation_speed.open_secs + passes),
+            "generate": (arms + bool(base)) * self.generation_speed.open_secs + (arms + base) * passes,
             "evaluate": self.evaluation_speed.stage_secs(num_rows=self._count_compared(), num_sets=3 + arms),
         }
 
@@ -78,6 +79,13 @@ class Plan:
             if arm == "with_dp":
                 secs += speed.check_secs + work.check_tokens * (own + frozen)
         return secs
+
+    @property
+    def num_base_records(self) -> int:
+        """Texts of the untrained model."""
+        from penname.generate.synthesize import count_base_records
+
+        return count_base_records(self.config)
 
     def _count_compared(self) -> int:
         """Rows of each set in the evaluation."""

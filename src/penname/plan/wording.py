@@ -58,7 +58,7 @@ def _describe_time(plan: Plan) -> list[str]:
     parts = ", ".join(f"{stage} {format_secs(secs)}" for stage, secs in stages.items())
     return [
         f"time              {format_secs(sum(stages.values()))} ({low} to {high}, by the fastest and the slowest measurements), without the report",
-        f"                  {parts}; {len(plan.config.train.arms)} arms",
+        f"                  {parts}; {len(plan.config.train.arms)} arms{', and the untrained model' if plan.num_base_records else ''}",
     ]
 
 

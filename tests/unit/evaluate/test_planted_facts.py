@@ -10,6 +10,7 @@ from penname.errors import DataError
 from penname.evaluate.evaluate import build_samples
 from penname.evaluate.fidelity.facts import FACTS_CONTRADICTED, FACTS_CORRECT, FACTS_KNOWN, FACTS_OMITTED
 from penname.evaluate.planted_facts import PlantedFacts, read_planted_facts
+from penname.evaluate.registry import METRICS
 from penname.evaluate.samples import Row
 
 FACTS = PlantedFacts(
@@ -42,10 +43,10 @@ def row(text, product="Acme Case"):
     return Row(5.0, "", text, "", product)
 
 
-def compute(metric, **synthetic):
+def compute(metric, base=None, **synthetic):
     config = EvaluateConfig(num_bootstrap=20)
     real = [row("Squeaks in the cold."), row("Nothing to say."), row("Squeaks when hot.", "Acme Mount"), row("x", "Unknown")]
-    samples = build_samples(train=real, heldout=real, test=real, synthetic=synthetic, config=config, facts=FACTS)
+    samples = build_samples(train=real, heldout=real, test=real, synthetic=synthetic, base=base, config=config, facts=FACTS)
     return {estimate.arm: estimate.value for estimate in metric.compute(samples)}
 
 
@@ -57,6 +58,16 @@ def test_shares_of_facts_by_hand():
     assert compute(FACTS_OMITTED, wrong=wrong) == pytest.approx({"real": 3 / 5, "wrong": 2 / 5})
     # Three different facts are asked for in either; real tells two of them, wrong one.
     assert compute(FACTS_KNOWN, wrong=wrong) == pytest.approx({"real": 2 / 3, "wrong": 1 / 3})
+
+
+def test_what_the_untrained_model_tells_stands_beside_the_arms_and_makes_no_set_smaller():
+    wrong, base = [row("Squeaks when hot.")] * 4, [row("Squeaks in the cold, yellow."), row("-", "Acme Mount")]
+    assert compute(FACTS_CORRECT, base=base, wrong=wrong) == pytest.approx({"real": 2 / 5, "wrong": 0, "base": 2 / 3})
+    assert compute(FACTS_KNOWN, base=base, wrong=wrong) == pytest.approx({"real": 2 / 3, "wrong": 0, "base": 2 / 3})
+    # Of products that nobody sells there is nothing to tell: the others stay.
+    assert compute(FACTS_CORRECT, base=[row("x", "Unknown")] * 2, wrong=wrong).keys() == {"real", "wrong"}
+    words_per_review = next(metric for metric in METRICS if metric.name == "words_per_review_mean")
+    assert compute(words_per_review, base=base, wrong=wrong).keys() == {"real", "wrong"}
 
 
 @pytest.fixture(scope="module")

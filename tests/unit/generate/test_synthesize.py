@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from penname.config import GenerateConfig, RecordsConfig
+from penname.config import Config, GenerateConfig, RecordsConfig
 from penname.errors import PennameError
 from penname.generate.conditioning import Condition
 from penname.generate.decode import Decoded, Request, find_prefix
-from penname.generate.synthesize import PartialFile, RecordWriter
+from penname.generate.synthesize import PartialFile, RecordWriter, count_base_records
 from penname.progress import show_progress
 from penname.schemas import SyntheticRecord
 from penname.template import RecordTemplate
@@ -85,8 +85,8 @@ class Decoder:
                 waiting.append(again)
 
 
-def make_writer():
-    return RecordWriter(Tokenizer(), TEMPLATE, GenerateConfig(max_draws_per_record=4, max_new_tokens=8, seed=6), "with_dp")
+def make_writer(arm="with_dp"):
+    return RecordWriter(Tokenizer(), TEMPLATE, GenerateConfig(max_draws_per_record=4, max_new_tokens=8, seed=6), arm)
 
 
 def write(decoder, *, done=None):
@@ -113,6 +113,25 @@ def test_what_does_not_parse_is_counted_and_redrawn():
         assert row.num_draws == 1 + len(prompt) % 3
         assert (row.rating, row.category, row.product_title) == (condition.rating, condition.category, condition.product_title)
         assert (row.title, row.text) == ("title", "body")
+
+
+def test_what_the_untrained_model_writes_is_drawn_once_and_kept_as_it_is():
+    rows, decoder = {}, Decoder(lambda length: 1 + length % 2)
+    with show_progress("generate") as progress:
+        make_writer("base").write_all(decoder, CONDITIONS, rows, lambda _: None, progress)
+    assert {(row.arm, row.num_draws) for row in rows.values()} == {("base", 1)}
+    assert {(row.title, row.text) for row in rows.values()} == {("title", "body"), ("", "no form at all")}
+    assert len(decoder.seen) == len(CONDITIONS)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "data", "expected"), [(None, "sample", 64), (None, "table", 0), (7, "table", 7), (0, "sample", 0), (500, "sample", 100), (None, "small", 20)]
+)
+def test_how_many_texts_the_untrained_model_writes(wanted, data, expected):
+    config = Config.model_validate({"generate": {"num_records": 20 if data == "small" else 100, "num_base_records": wanted}})
+    if data == "table":
+        config = config.model_copy(update={"data": config.data.model_copy(update={"format": "table"})})
+    assert count_base_records(config) == expected
 
 
 def test_a_request_is_the_record_and_the_draw():

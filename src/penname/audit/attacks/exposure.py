@@ -8,12 +8,11 @@ import numpy as np
 
 from penname.audit.evidence import Evidence
 from penname.audit.findings import Findings
-from penname.audit.probe import BASE
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.privacy.exposure import UNEXPOSED_BITS, exposure_by_rank, exposure_by_sampling, summarise_exposure
 from penname.evaluate.privacy.membership_scores import calibrated_scores
 from penname.records.canaries import Canary
-from penname.schemas import Arm
+from penname.schemas import BASE, Arm
 
 _SOURCE = "Carlini et al. (2019), arXiv:1802.08232, on log-likelihoods less those of the base model"
 

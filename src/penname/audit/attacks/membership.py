@@ -9,13 +9,12 @@ import numpy as np
 
 from penname.audit.evidence import Evidence
 from penname.audit.findings import Findings
-from penname.audit.probe import BASE
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.privacy.membership_scores import calibrated_scores, loss_scores, min_k_scores, zlib_scores
 from penname.evaluate.privacy.roc import attack_auroc, average_by_unit, roc_curve, tpr_at_fpr
 from penname.evaluate.privacy.text_membership import ngram_echo_scores, similarity_echo_scores
 from penname.evaluate.samples import Row, RowSet
-from penname.schemas import Arm
+from penname.schemas import BASE, Arm
 
 TARGET_FPRS = (0.01, 0.001)
 SIGNALS = ("loss", "calibrated", "min_k", "zlib")

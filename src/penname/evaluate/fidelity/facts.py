@@ -77,11 +77,11 @@ def _measure_known(rows: RowSet, samples: Samples, stream: str) -> tuple[float, 
 
 
 def _compute_share(name: str, place: int, samples: Samples) -> list[Estimate]:
-    return describe_each(samples, name, partial(_measure_share, place))
+    return describe_each(samples, name, partial(_measure_share, place), with_base=True)
 
 
 def _compute_known(name: str, samples: Samples) -> list[Estimate]:
-    return describe_each(samples, name, _measure_known)
+    return describe_each(samples, name, _measure_known, with_base=True)
 
 
 def _declare(kind: str, direction: Literal["higher", "lower"]) -> Metric:

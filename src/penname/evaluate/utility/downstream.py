@@ -14,8 +14,9 @@ from penname.evaluate.bootstrap import interval_around
 from penname.evaluate.metric import Estimate, Metric
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.samples import Samples
-from penname.evaluate.utility.downstream_scores import BASE, DownstreamScores, FitScores, count_confusion, mean_absolute_error, perplexity
+from penname.evaluate.utility.downstream_scores import DownstreamScores, FitScores, count_confusion, mean_absolute_error, perplexity
 from penname.evaluate.utility.tstr import accuracy, macro_f1
+from penname.schemas import BASE
 
 LARGEST_PERPLEXITY = 1e9
 _SOURCE = "likelihood of the tokens 1 to 5 after the review, as Brown et al. (2020), arXiv:2005.14165, score choices; LoRA, Hu et al. (2021), arXiv:2106.09685"

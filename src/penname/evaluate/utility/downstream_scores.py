@@ -9,9 +9,6 @@ import numpy as np
 
 from penname.schemas import RATINGS
 
-BASE = "base"
-"""The arm that was not tuned."""
-
 
 @dataclass(frozen=True, slots=True)
 class FitScores:

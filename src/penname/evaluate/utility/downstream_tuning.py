@@ -13,11 +13,11 @@ from penname.config import EvaluateConfig, ModelConfig
 from penname.errors import RunDirError
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.samples import RowSet, Samples
-from penname.evaluate.utility.downstream_scores import BASE, DownstreamScores, FitScores
+from penname.evaluate.utility.downstream_scores import DownstreamScores, FitScores
 from penname.evaluate.utility.rating_task import RatingTask
 from penname.progress import Progress, format_secs, say
 from penname.run_dir import hash_path, hash_value, read_json, write_json
-from penname.schemas import RATINGS
+from penname.schemas import BASE, RATINGS
 
 VERSION = 1
 """Goes up when the same model and the same rows would score differently."""
