@@ -1,8 +1,9 @@
-"""Runs the default audit and keeps what it took and what it found: python benchmarks/audit.py [--quick] [--out DIR]
+"""Runs the default audit and keeps what it took and what it found: python benchmarks/audit.py [--quick] [--original] [--out DIR]
 
 Writes results/audit.json: seconds of each stage, the headline figures of both arms with their intervals, and whether the audit did what it must: without DP
 the canaries of 64 repetitions leak and are exposed; with DP no more leaks than of left-out canaries, AUROC intervals hold 0.5, and the lower bound stays under
-the claim. --quick plants few and trains one step, in a temporary folder, and keeps nothing. Ends with one line of JSON.
+the claim. --original runs configs/audit_original.yaml instead and writes results/audit_original.json: one string in three shares of the reviews, which has to
+come out of the arm without DP at the full share. --quick plants few and trains one step, in a temporary folder, and keeps nothing. Ends with one line of JSON.
 """
 
 from __future__ import annotations
@@ -36,18 +37,20 @@ def main() -> None:
     """Runs, collects, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one training step, no result file")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "runs" / "audit", help="the audit folder; where it is done, nothing runs again")
+    parser.add_argument("--original", action="store_true", help="the experiment of the system that penname set out from")
+    parser.add_argument("--out", type=Path, help="the audit folder (default: runs/audit, runs/audit_original); where it is done, nothing runs again")
     args = parser.parse_args()
-    config = load_config(DEFAULT_CONFIG, QUICK if args.quick else [])
+    name = "audit_original" if args.original else "audit"
+    config = load_config(HERE.parent / "configs/audit_original.yaml" if args.original else DEFAULT_CONFIG, QUICK if args.quick else [])
     with tempfile.TemporaryDirectory() as temporary:
-        root = Path(temporary) / "audit" if args.quick else args.out
+        root = Path(temporary) / "audit" if args.quick else args.out or HERE.parent / "runs" / name
         run_audit(config, root)
         secs = collect_secs(config, RunDir(root))
         found = collect_findings(RunDir(root))
     minutes = round(sum(secs.values()) / 60, 1)
-    held = check(found) | {"within_minutes": minutes <= MAX_MINUTES}
+    held = check_original(found) if args.original else check(found) | {"within_minutes": minutes <= MAX_MINUTES}
     if not args.quick:
-        write_json(HERE / "results" / "audit.json", {**environment(PACKAGES), "config": config.model_dump(mode="json"), "secs": secs, **found, "held": held})
+        write_json(HERE / "results" / f"{name}.json", {**environment(PACKAGES), "config": config.model_dump(mode="json"), "secs": secs, **found, "held": held})
     print(json.dumps({"minutes": minutes, **held}))
 
 
@@ -92,6 +95,12 @@ def check(found: dict[str, Any]) -> dict[str, bool]:
         "with_dp_aurocs_hold_chance": bool(aurocs) and all(row["ci95"][0] <= row["reference"] <= row["ci95"][1] for row in aurocs),
         "with_dp_bound_under_claim": bool(bounds) and all(row["epsilon"] <= row["claimed_epsilon"] for row in bounds),
     }
+
+
+def check_original(found: dict[str, Any]) -> dict[str, bool]:
+    """Whether the string came out where every review held it and nothing was done against it."""
+    rows = [row for row in found["tables"].get("originals", []) if row["part"] == "whole" and row["share"] == 1.0 and row["arm"] == "no_dp"]
+    return {"no_dp_leaks_at_full_share": any(row["num_texts"] for row in rows)}
 
 
 if __name__ == "__main__":
