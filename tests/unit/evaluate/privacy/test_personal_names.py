@@ -23,6 +23,9 @@ def test_names_are_found_and_brands_and_other_languages_are_not():
     assert PersonalValue("person", "alex johnson") in found[0]
     assert PersonalValue("place", "boston") in found[0]
     assert found[1:] == [set(), set(), set()]
+    # What stands around a sentence does not hide its name.
+    (around,) = finder.find(["works well and looks good. my husband Alex Johnson in Boston has it too! would buy again"])
+    assert around == found[0]
     scan = scan_names(texts[:1], ["Alex Johnson was here"], find=finder.find)
     assert scan.replayed == (PersonalValue("person", "alex johnson"),)
 

@@ -61,6 +61,30 @@ def test_the_best_of_many_texts_is_the_best_of_all_scores(floor):
     assert best_likenesses(["Alex Johnson"], [], floor=floor).tolist() == [0.0]
 
 
+@pytest.mark.parametrize("floor", [70.0, 78.0, 90.0])
+def test_the_filter_of_long_phrases_loses_nothing(floor):
+    rng = random.Random(7)
+    letters = "abcdefgh 01234567"
+    phrases = ["".join(rng.choices(letters, k=rng.randint(65, 160))) for _ in range(12)]
+    texts = []
+    for number in range(240):
+        noisy = list(rng.choice(phrases))
+        for _ in range(rng.randint(0, len(noisy) // 3)):
+            place = rng.randrange(len(noisy))
+            noisy[place : place + rng.randint(0, 1)] = rng.choices(letters, k=rng.randint(0, 1))
+        # In the middle, and cut off at either end of the text.
+        begin, end = [(0, None), (rng.randint(0, 50), None), (0, -rng.randint(1, 50))][number % 3]
+        around = [rng.choices(letters, k=160) for _ in range(2)]
+        texts.append("".join([*(around[0] * (number % 3 != 1)), *noisy[begin:end], *(around[1] * (number % 3 != 2))]))
+    expected = [
+        {i: score for i, text in enumerate(texts) if len(text) >= len(phrase) and (score := partial_ratio(phrase, text)) >= floor} for phrase in phrases
+    ]
+    assert score_phrases(phrases, texts, floor=floor) == [pytest.approx(own) for own in expected]
+    for kind in range(3):
+        assert sum(i % 3 == kind for own in expected for i in own) > 5
+    assert sum(map(len, expected)) < 400
+
+
 def test_case_is_ignored_and_a_shorter_text_is_not_the_phrase():
     assert score_phrases(["Alex Johnson"], ["ALEX JOHNSON!", "Alex", "xx alex jonson yy"], floor=80.0)[0].keys() == {0, 2}
     assert score_phrases(["ab"], ["ab"], floor=80.0) == [{}]
