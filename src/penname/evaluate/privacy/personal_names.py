@@ -125,7 +125,7 @@ REPLAYED_NAMES = Metric(
     "privacy",
     "lower",
     (0.0, float("inf")),
-    1,
+    2,
     "names of persons and places that stand in train, by Presidio with spaCy's en_core_web_sm 3.8; Garwood (1936)",
     _compute,
 )
