@@ -644,10 +644,10 @@ _RELEASE_FOLDER = [
     Mutant(
         "11",
         "synthetic records that equal a real one are left out",
-        "generate.synthesize:_generate_arm",
+        "generate.synthesize:_write_set",
         "ordered = [rows[condition.record_id] for condition in conditions]",
         "from penname.run_dir import read_rows\n"
-        '    real = {(row["title"], row["text"]) for row in read_rows(run_dir.path("train_records"))}\n'
+        '    real = {(row["title"], row["text"]) for row in read_rows(RunDir(target.parent.parent).path("train_records"))}\n'
         "    ordered = [rows[c.record_id] for c in conditions if (rows[c.record_id].title, rows[c.record_id].text) not in real]",
         "prompts",
         "test",
