@@ -53,6 +53,8 @@ _LABELS = {
     "human_rule_kappa": "Agreement of rule and people (Cohen)",
     "human_taken_for_real_frac": "Taken for real",
     "human_win_frac_against": "Preferred in a pair",
+    "human_win_frac_against_no_dp": "Preferred in a pair with no DP",
+    "human_win_frac_against_real": "Preferred in a pair with real text",
     "jensen_shannon_divergence": "Difference of word frequencies (Jensen–Shannon)",
     "kullback_leibler_divergence": "Real words that are missing (Kullback–Leibler)",
     "language_total_variation_distance": "Difference of languages",
