@@ -36,7 +36,8 @@ def limit_kernel_cache() -> None:
     """Makes a processor keep fewer compiled kernels; without effect once the first product of this process is computed.
 
     oneDNN compiles a kernel for each new shape and keeps 1,024 of them. Nearly every tile of a batch has a shape of its own, so a training step
-    that is made of many tiles would hold half a gigabyte of kernels that never come again. One tile needs about 30; with 16 each is compiled again and again.
+    that is made of many tiles would hold more and more kernels that never come again. Fewer than one tile uses must not be kept: each would be compiled again
+    and again.
     Source: https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
