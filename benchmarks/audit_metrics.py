@@ -30,8 +30,6 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULT_FILE = ROOT / "benchmarks" / "results" / "audit_metrics.json"
 NUM_RECORDS, NUM_QUICK, NUM_COPIED = 10_000, 1_000, 200
 MAX_SECS, MAX_GB = 300, 4
-DEFAULT_COUNTS = {1: 60, 4: 40, 16: 8, 64: 6}
-"""Canaries by repetition, as an audit plants them where its config does not say otherwise."""
 MANY_CANARIES = "canary_leaks_of_1_000"
 """Nine times the canaries of the default audit: timed beside, and not in the total."""
 
@@ -60,10 +58,12 @@ def read_sets(folder: Path) -> dict[str, list[Any]]:
 
 
 def list_tasks(folder: Path, seed: int) -> dict[str, Callable[[], Any]]:
-    """By name. Metrics run as in a run with all records compared; the rest as the audit calls them."""
+    """By name. Metrics run as in a run with all records compared; the rest as the audit calls them, with as many canaries as it plants by default."""
+    from penname.config import AuditConfig
+
     return {
         **{name: lambda name=name: run_metric(name, folder, seed) for name in metric_names()},
-        "canary_leaks": lambda: run_canary_leaks(folder, seed, DEFAULT_COUNTS),
+        "canary_leaks": lambda: run_canary_leaks(folder, seed, AuditConfig().canaries),
         MANY_CANARIES: lambda: run_canary_leaks(folder, seed, dict.fromkeys((1, 4, 16, 64), len(read_sets(folder)["heldout"]) // 40)),
         "ngram_echo": lambda: run_ngram_echo(folder, seed),
         "similarity_echo": lambda: run_similarity_echo(folder, seed),

@@ -26,6 +26,8 @@ def test_names_are_found_and_brands_and_other_languages_are_not():
     # What stands around a sentence does not hide its name.
     (around,) = finder.find(["works well and looks good. my husband Alex Johnson in Boston has it too! would buy again"])
     assert around == found[0]
+    # A line end is the end of a sentence: nothing of this is scanned.
+    assert finder.find(["it is good and i like it\nWould buy it again for my phone"]) == [set()]
     scan = scan_names(texts[:1], ["Alex Johnson was here"], find=finder.find)
     assert scan.replayed == (PersonalValue("person", "alex johnson"),)
 
