@@ -32,6 +32,9 @@ ORIGINAL_SIZES = (2, 8, 16)
 # What the original needs at a batch of 16, measured: see the field notes.
 _ORIGINAL_BYTES_A_RECORD = 0.9e9
 WAYS = ("no_dp", "lora", "opacus_hooks", "opacus_ghost", "original", "roofline")
+# A step of DP-SGD takes many units where one can: noise is added once a step.
+LARGE_STEP_UNITS = 64
+LARGE_STEP_WAYS = ("no_dp", "lora", "original", "roofline")
 # These take minutes for what the others do in seconds; a part of the step tells their speed as well.
 _SLOW_WAYS = ("opacus_ghost", "original")
 
@@ -69,8 +72,8 @@ class Bench:
         way.step(self.units()[:1])
         return way
 
-    def run_round(self, number: int, names: Sequence[str] = WAYS) -> dict[str, float]:
-        """One step of every way, real tokens a second."""
+    def run_round(self, number: int, names: Sequence[str] = WAYS, num_units: int | None = None) -> dict[str, float]:
+        """One step of every way, real tokens a second; `num_units` stands in for the usual number of units of a step."""
         from training_studies import time_steps
 
         ways = {name: self.way(name) for name in names}
@@ -79,13 +82,13 @@ class Bench:
                 way.physical_tokens = self.best["opacus"]
             elif name == "original":
                 way.batch_size = self.best["original"]
-        units = {name: self.units()[: self.count_units(name)] for name in names}
+        units = {name: self.units()[: self.count_units(name, num_units)] for name in names}
         return time_steps(ways, units, seed=self.seed + number)
 
-    def count_units(self, name: str) -> int:
+    def count_units(self, name: str, num_units: int | None = None) -> int:
         """Units of a step of this way: enough of them to fill a batch."""
         few = max(self.few_units, self.best["original"]) if name == "original" else self.few_units
-        return few if name in _SLOW_WAYS else self.num_units
+        return few if name in _SLOW_WAYS else num_units or self.num_units
 
     def try_hooks(self, physical_tokens: int) -> float:
         """Speed of Opacus' hooks with physical batches of this size."""
@@ -133,6 +136,8 @@ def list_tasks(bench: Bench) -> dict[str, Task]:
         tasks |= {f"choice/opacus_{tokens}": partial(bench.try_hooks, tokens) for tokens in HOOKS_TOKENS}
         tasks |= {f"choice/original_{size}": partial(bench.try_original, size) for size in ORIGINAL_SIZES}
     tasks |= {f"speed/{number}": partial(bench.run_round, number) for number in range(2 if quick else 8)}
+    if not quick:
+        tasks |= {f"large_steps/{number}": partial(bench.run_round, number, LARGE_STEP_WAYS, LARGE_STEP_UNITS) for number in range(6)}
     if not quick and has_amx():
         settings: dict[str, Any] = {"real_file": bench.real_file, "best": bench.best, "seed": seed}
         tasks |= {f"without_amx/{number}": partial(measure_without_amx, number, **settings) for number in range(2)}
@@ -199,7 +204,7 @@ def main() -> None:
     parser.add_argument("--real", type=Path, default=REAL_FILE)
     parser.add_argument("--print-rounds", type=int, metavar="N", help=argparse.SUPPRESS)
     parser.add_argument("--best", type=json.loads, default={}, help=argparse.SUPPRESS)
-    add_arguments(parser, parts="choice, speed, without_amx, padding, self_check, agreement, memory, peers, profile, scale_*")
+    add_arguments(parser, parts="choice, speed, large_steps, without_amx, padding, self_check, agreement, memory, peers, profile, scale_*")
     args = parser.parse_args()
     if not args.real.is_file():
         print(f"{args.real}: is missing; made-up records of the same lengths are used instead", file=sys.stderr)

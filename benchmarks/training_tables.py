@@ -49,6 +49,7 @@ def summarize(results: dict[str, Any], *, best: dict[str, int]) -> dict[str, Any
     rounds = [result for name, result in results.items() if name.startswith("speed/") and "error" not in result]
     older = [one for name, result in results.items() if name.startswith("without_amx/") and "error" not in result for one in result]
     speeds, ratios = _compare(rounds)
+    large_speeds, large_ratios = _compare([result for name, result in results.items() if name.startswith("large_steps/") and "error" not in result])
     older_speeds, older_ratios = _compare(older)
     memory = {name.partition("/")[2]: case for name, case in results.items() if name.startswith("memory/") and "error" not in case}
     padding = results.get("padding/default", {})
@@ -65,6 +66,7 @@ def summarize(results: dict[str, Any], *, best: dict[str, int]) -> dict[str, Any
         "tokens_per_sec": speeds,
         "ratios": headline,
         "ratios_spread": ratios,
+        "large_steps": {"tokens_per_sec": large_speeds, "ratios_spread": large_ratios},
         "without_amx": {"tokens_per_sec": older_speeds, "ratios_spread": older_ratios},
         "batch_sizes": best,
         "memory": memory,
@@ -91,7 +93,8 @@ def write_tables(whole: dict[str, Any]) -> None:
     tasks = {name: entry["result"] for name, entry in whole["tasks"].items()}
     for marker, lines in (
         ("speed", [*_speed_table(whole), "", "![Real tokens a second of every way](figures/training_speed.png)"]),
-        ("older", _older_table(whole["without_amx"])),
+        ("large", _rounds_table(whole["large_steps"], otherwise="Not measured.")),
+        ("older", _rounds_table(whole["without_amx"], otherwise="This processor has no AMX.")),
         ("scaling", [*_scaling_table(tasks), "", "![Speed over tile, record length, rank, units a step, adapted layers](figures/training_scaling.png)"]),
         ("memory", [*_memory_table(whole["memory"]), "", "![Peak memory of every case](figures/training_memory.png)"]),
         ("checks", [*_checks_table(tasks), "", "![Loss curves of the engines, and their distance from the oracle](figures/training_agreement.png)"]),
@@ -134,9 +137,9 @@ def _way_rows(measured: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _older_table(measured: dict[str, Any]) -> list[str]:
+def _rounds_table(measured: dict[str, Any], *, otherwise: str) -> list[str]:
     if not measured["tokens_per_sec"]:
-        return ["This processor has no AMX."]
+        return [otherwise]
     return [
         f"{measured['tokens_per_sec']['lora']['num']} rounds.",
         "",

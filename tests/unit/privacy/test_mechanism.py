@@ -89,6 +89,14 @@ def test_a_release_is_repeatable_and_named():
     assert not np.any(other.release(value) == release.release(value))
 
 
+def test_the_noise_of_a_release_is_added_to_one_value_only():
+    release = charged(HISTOGRAM)
+    release.release(np.array([1.0, 2.0, 3.0]))
+    for other in (np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0])):
+        with pytest.raises(PrivacyError, match="histogram was released with another value"):
+            release.release(other)
+
+
 def test_the_stddev_of_a_release_is_that_of_its_event():
     noise = charged(HISTOGRAM).release(np.zeros(20_000))
     # Five standard errors of a standard deviation.
