@@ -200,18 +200,23 @@ def test_the_contract_of_a_decoder(name, open_each, byte_tokenizer):
     assert write(decoder, []) == {}
 
 
+@pytest.mark.parametrize("is_ahead", [False, True])
 @pytest.mark.parametrize("name", ["penname", "alone", "vllm"])
-def test_what_is_asked_for_instead_is_drawn(name, open_each, byte_tokenizer):
+def test_what_is_asked_for_instead_is_drawn(name, is_ahead, open_each, byte_tokenizer):
     model, rules, requests = make_model("llama"), make_rules(byte_tokenizer), make_requests(byte_tokenizer)
     decoder = open_each(name, model, rules, requests)
     second = write(decoder, [Request((7, i, 2), request.prompt) for i, request in enumerate(requests)])
     texts: dict[tuple[int, ...], Decoded] = {}
 
-    def take(request, text):
-        texts[request.key] = text
-        return Request((7, request.key[1], 2), request.prompt) if request.key[2] == 1 and request.key[1] % 2 else None
+    def next_draw(request):
+        return Request((7, request.key[1], 2), request.prompt) if request.key[2] == 1 else None
 
-    decoder.decode(requests, take, prefix=find_prefix([request.prompt for request in requests]))
+    def take(request, text):
+        assert request.key not in texts
+        texts[request.key] = text
+        return next_draw(request) if request.key[1] % 2 else None
+
+    decoder.decode(requests, take, prefix=find_prefix([request.prompt for request in requests]), next_draw=next_draw if is_ahead else None)
     redrawn = {key: text for key, text in texts.items() if key[2] == 2}
     assert redrawn == {key: text for key, text in second.items() if key[1] % 2}
     assert len(texts) == 11 + 5

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from penname.generate.decode import Decoded, OnText, Request, Rules
+from penname.generate.decode import Decoded, NextDraw, OnText, Request, Rules
 from penname.generate.nucleus import draw_next
 
 
@@ -20,8 +20,8 @@ class AloneDecoder:
         self._model, self._rules = model, rules
 
     @torch.inference_mode()
-    def decode(self, requests: Sequence[Request], on_text: OnText, *, prefix: Sequence[int] = ()) -> None:
-        """See `Decoder`. The shared beginning is computed anew for each text."""
+    def decode(self, requests: Sequence[Request], on_text: OnText, *, prefix: Sequence[int] = (), next_draw: NextDraw | None = None) -> None:
+        """See `Decoder`. The shared beginning is computed anew for each text, and nothing is written ahead."""
         waiting = deque(requests)
         while waiting:
             request = waiting.popleft()

@@ -68,11 +68,14 @@ class Decoded:
 OnText = Callable[[Request, Decoded], Request | None]
 """Takes a finished text; returns what is to be drawn in its place, or None."""
 
+NextDraw = Callable[[Request], Request | None]
+"""What `OnText` would ask for if it refused the text of this request, with the same prompt; None: nothing more."""
+
 
 class Decoder(Protocol):
     """Something that writes texts."""
 
-    def decode(self, requests: Sequence[Request], on_text: OnText, *, prefix: Sequence[int] = ()) -> None:
+    def decode(self, requests: Sequence[Request], on_text: OnText, *, prefix: Sequence[int] = (), next_draw: NextDraw | None = None) -> None:
         """Writes every request, and whatever `on_text` asks for in its place, in any order.
 
         Guarantee: a text depends on its own request and on `prefix`, not on the other requests, their order or number.
@@ -81,6 +84,7 @@ class Decoder(Protocol):
           requests: Any number.
           on_text: Called once for every finished text, as soon as it is finished.
           prefix: Tokens that every prompt begins with and is longer than; may be computed once.
+          next_draw: With it, texts may be written before `on_text` asks for them. It gets those only that it asks for.
         Raises:
           ModelError: a prompt and the longest text do not fit into the model's window.
         """

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from penname.errors import ModelError
-from penname.generate.decode import Decoded, OnText, Request, Rules
+from penname.generate.decode import Decoded, NextDraw, OnText, Request, Rules
+from penname.generate.lookahead import Lookahead
 from penname.generate.nucleus import draw_next
 from penname.generate.packed_linear import pack_linears
 from penname.generate.slot_cache import LayerShape, PromptAttention, PromptPart, SlotCache, StepAttention
@@ -36,6 +38,8 @@ _ATTENTION = "penname_slots"
 _UNKNOWN_TO_US = ("softcap", "s_aux", "position_bias")
 # Texts wait for company: computing a prompt costs a whole pass, however few its tokens are.
 _WAITING_FRAC = 1 / 8
+# Where draws may be written ahead, so many slots for each request; more would be memory for draws that are hardly ever needed.
+_SLOTS_A_REQUEST = 4
 _PROBE_TOKENS = 9
 _PROBE_STEPS = 2
 
@@ -91,6 +95,10 @@ class _Recorder:
         self.shapes[layer] = LayerShape(key.shape[1], key.shape[2], value.shape[2], key.dtype)
         query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
         return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)[0].transpose(0, 1)
+
+
+Finish = Callable[[Request, Decoded], tuple[Request | None, set[tuple[int, ...]]]]
+"""`Lookahead.finish` for one consumer."""
 
 
 @dataclass
@@ -167,7 +175,7 @@ class SlotDecoder:
         return True
 
     @torch.inference_mode()
-    def decode(self, requests: Sequence[Request], on_text: OnText, *, prefix: Sequence[int] = ()) -> None:
+    def decode(self, requests: Sequence[Request], on_text: OnText, *, prefix: Sequence[int] = (), next_draw: NextDraw | None = None) -> None:
         """See `Decoder`. Prompts enter in order of length; equal prompts are computed once.
 
         Raises:
@@ -179,13 +187,17 @@ class SlotDecoder:
         if not requests:
             return
         lengths = [len(request.prompt) + self.rules.sampling.max_new_tokens for request in requests]
-        cache = self._reserve(len(prefix), lengths, num_slots=min(self.num_slots, len(requests)))
+        num_slots = min(self.num_slots, len(requests) * (_SLOTS_A_REQUEST if next_draw else 1))
+        cache = self._reserve(len(prefix), lengths, num_slots=num_slots)
         self._compute_prompts(cache, [(None, list(prefix))])
         queue = deque(sorted(requests, key=lambda request: (len(request.prompt), request.prompt)))
         texts: list[_Text | None] = [None] * cache.num_slots
+        ahead = Lookahead(next_draw or (lambda _: None))
         while queue or any(texts):
             self._admit(cache, texts, queue)
-            self._write_tokens(cache, texts, queue, on_text)
+            if not queue:
+                self._run_ahead(cache, texts, ahead)
+            self._write_tokens(cache, texts, queue, partial(ahead.finish, on_text=on_text))
 
     def _reserve(self, prefix_length: int, lengths: Iterable[int], *, num_slots: int) -> SlotCache:
         """The cache; with fewer slots where there is not memory enough."""
@@ -230,6 +242,14 @@ class SlotDecoder:
             if owners[request.prompt] != slot:
                 cache.copy_slot(owners[request.prompt], slot, len(request.prompt) - 1 - cache.prefix_length)
 
+    def _run_ahead(self, cache: SlotCache, texts: list[_Text | None], ahead: Lookahead) -> None:
+        """Puts draws that nobody has asked for yet into free slots; their prompts are there."""
+        free = [slot for slot, text in enumerate(texts) if text is None]
+        running = [(slot, text.request) for slot, text in enumerate(texts) if text is not None]
+        for slot, (source, request) in zip(free, ahead.propose(running, len(free)), strict=False):
+            cache.copy_slot(source, slot, len(request.prompt) - 1 - cache.prefix_length)
+            texts[slot] = _Text(request, request.draw_uniforms(self.rules.sampling.max_new_tokens))
+
     def _compute_prompts(self, cache: SlotCache, prompts: Iterable[tuple[int | None, Sequence[int]]]) -> None:
         """Keeps the keys and values of prompts after the shared beginning, or of that (slot None), in as few passes as they fit into."""
         tokens: list[int] = []
@@ -246,7 +266,7 @@ class SlotDecoder:
         if parts:
             self._pass(tokens, _positions(cache, parts), PromptAttention(cache, parts, self.longest))
 
-    def _write_tokens(self, cache: SlotCache, texts: list[_Text | None], queue: deque[Request], on_text: OnText) -> None:
+    def _write_tokens(self, cache: SlotCache, texts: list[_Text | None], queue: deque[Request], finish: Finish) -> None:
         """One more token for every text; finished ones are handed over and leave."""
         if not any(texts):
             return
@@ -265,8 +285,12 @@ class SlotDecoder:
                 continue
             reason = self._finish_reason(text, drawn[slot])
             if reason is not None:
-                again = on_text(text.request, Decoded(text.token_ids, reason))
+                again, dropped = finish(text.request, Decoded(text.token_ids, reason))
                 texts[slot] = self._follow(cache, slot, text, again, queue)
+                for other, useless in enumerate(texts):
+                    if useless is not None and useless.request.key in dropped:
+                        cache.release(other)
+                        texts[other] = None
 
     def _finish_reason(self, text: _Text, token: int) -> str | None:
         return self.rules.finish_reason(text.token_ids, token)

@@ -192,20 +192,25 @@ class RecordWriter:
         failed: list[int] = []
 
         def take(request: Request, text: Decoded) -> Request | None:
-            seed, place, draw = request.key
+            _, place, draw = request.key
             row = self._parse(conditions[place], text, draw)
-            if row is None:
-                if draw < self.config.max_draws_per_record:
-                    return Request((seed, place, draw + 1), request.prompt)
-                failed.append(place)
+            if row is not None:
+                save(row)
                 return None
-            save(row)
-            return None
+            again = self._next_draw(request)
+            if again is None:
+                failed.append(place)
+            return again
 
         requests = [Request((self.config.seed, place, 1), prompts[place]) for place in places]
         # The beginning that all prompts share, those of finished records too.
-        decoder.decode(requests, take, prefix=find_prefix(prompts))
+        decoder.decode(requests, take, prefix=find_prefix(prompts), next_draw=None if self.arm == BASE else self._next_draw)
         return failed
+
+    def _next_draw(self, request: Request) -> Request | None:
+        """What is drawn where this one does not parse."""
+        seed, place, draw = request.key
+        return Request((seed, place, draw + 1), request.prompt) if draw < self.config.max_draws_per_record else None
 
     def encode(self, condition: Condition) -> tuple[int, ...]:
         """The prompt of one condition as tokens."""

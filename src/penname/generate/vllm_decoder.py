@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from penname.errors import ModelError
-from penname.generate.decode import Decoded, OnText, Request, Rules
+from penname.generate.decode import Decoded, NextDraw, OnText, Request, Rules
 
 # Finished texts are handed over after every piece, and vLLM is kept busy within one.
 _PIECE_FACTOR = 4
@@ -54,8 +54,8 @@ class VllmDecoder:
                 raise ModelError(f"generate.engine: vllm cannot start with this model ({reason}); set generate.engine=penname") from None
         return cls(engine, vllm.SamplingParams, rules, num_slots=num_slots)
 
-    def decode(self, requests: Sequence[Request], on_text: OnText, *, prefix: Sequence[int] = ()) -> None:
-        """See `Decoder`; vLLM finds shared beginnings itself. What is drawn again waits for the next piece."""
+    def decode(self, requests: Sequence[Request], on_text: OnText, *, prefix: Sequence[int] = (), next_draw: NextDraw | None = None) -> None:
+        """See `Decoder`; vLLM finds shared beginnings itself. What is drawn again waits for the next piece, and nothing is written ahead."""
         waiting = list(requests)
         while waiting:
             piece, waiting = waiting[: self._piece], waiting[self._piece :]

@@ -72,15 +72,18 @@ def _rehearse(prompts: Sequence[tuple[int, ...]], writing: Writing, *, num_recor
 
     def take(request: Request, text: Decoded) -> Request | None:
         drawn.append(len(text.token_ids))
+        return next_draw(request) if chance.random() < writing.unparsed_prob else None
+
+    def next_draw(request: Request) -> Request | None:
         place, draw = request.key
-        return Request((place, draw + 1), request.prompt) if draw < writing.max_draws and chance.random() < writing.unparsed_prob else None
+        return Request((place, draw + 1), request.prompt) if draw < writing.max_draws else None
 
     model = _Nothing()
     rules = Rules(Sampling(1.0, 1.0, writing.max_new_tokens), eos_id=-1, is_ended=is_ended)
     asked = [chance.choice(prompts) for _ in range(num_records)]
     longest = max(map(len, asked)) + writing.max_new_tokens
     decoder = SlotDecoder(model, rules, [], num_slots=num_slots, longest=longest)
-    decoder.decode([Request((i, 1), prompt) for i, prompt in enumerate(asked)], take, prefix=find_prefix(asked))
+    decoder.decode([Request((i, 1), prompt) for i, prompt in enumerate(asked)], take, prefix=find_prefix(asked), next_draw=next_draw)
     return Passes(model.num_prompt_passes, model.num_steps, sum(drawn), len(drawn))
 
 

@@ -104,6 +104,38 @@ def test_a_redraw_in_its_slot_is_the_redraw_of_another_run(model):
     assert len(drawn) == 10
 
 
+@pytest.mark.parametrize("num_slots", [1, 2, 5, 64])
+def test_draws_ahead_change_no_text_and_are_shown_to_nobody_who_did_not_ask(model, num_slots):
+    requests = make_requests()
+    prefix = find_prefix([request.prompt for request in requests])
+
+    def next_draw(request):
+        seed, place, draw = request.key
+        return Request((seed, place, draw + 1), request.prompt) if draw < 4 else None
+
+    def write_all(ahead):
+        drawn, steps = [], []
+        decoder = open_decoder(model, requests, num_slots=num_slots)
+        compute = decoder._compute_step
+        decoder._compute_step = lambda *given: (steps.append(1), compute(*given))[1]
+
+        def take(request, text):
+            drawn.append((request.key, text))
+            return next_draw(request) if request.key[2] <= request.key[1] % 5 else None
+
+        decoder.decode(requests, take, prefix=prefix, next_draw=next_draw if ahead else None)
+        assert len(drawn) == len(dict(drawn))
+        # The draws of one record come in their order.
+        for place in range(len(requests)):
+            assert [key[2] for key, _ in drawn if key[1] == place] == list(range(1, min(place % 5, 3) + 2))
+        return dict(drawn), len(steps)
+
+    plain, num_steps = write_all(ahead=False)
+    texts, num_steps_ahead = write_all(ahead=True)
+    assert texts == plain
+    assert num_steps_ahead < num_steps or num_slots < 64
+
+
 def test_a_finished_text_leaves_at_once_and_the_next_enters():
     model, requests = make_tiny_llama(), make_requests((3,) * 12)
     decoder = open_decoder(model, requests, num_slots=4)

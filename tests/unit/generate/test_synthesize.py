@@ -74,7 +74,7 @@ class Decoder:
     def __init__(self, needed):
         self.needed, self.seen, self.prefixes = needed, [], []
 
-    def decode(self, requests, on_text, *, prefix=()):
+    def decode(self, requests, on_text, *, prefix=(), next_draw=None):
         self.prefixes.append(list(prefix))
         waiting = list(requests)
         while waiting:
@@ -162,7 +162,7 @@ def test_a_finished_record_is_saved_at_once():
     saved = []
 
     class Stopped(Decoder):
-        def decode(self, requests, on_text, *, prefix=()):
+        def decode(self, requests, on_text, *, prefix=(), next_draw=None):
             super().decode(requests[:3], on_text)
             raise KeyboardInterrupt
 
