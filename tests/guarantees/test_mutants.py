@@ -346,7 +346,7 @@ def check_release(config, root):
     except PrivacyError as error:
         raise UnverifiedError(str(error)) from error
     names = {path.relative_to(release).as_posix() for path in release.rglob("*") if path.is_file() and path.parent.name != "adapter"}
-    assert names == {"README.txt", "certificate.json", "ledger.jsonl", Path(ARTEFACTS["synthetic_with_dp"].path).name}, (
+    assert names == {"README.md", "certificate.json", "ledger.jsonl", Path(ARTEFACTS["synthetic_with_dp"].path).name}, (
         f"release/ holds files that are not RELEASABLE, or lacks some: {sorted(names)}"
     )
 

@@ -43,7 +43,7 @@ def test_two_runs_are_charged_to_the_ledger_and_the_release_of_the_second_tells_
     certificate = json.loads((home / "two/release/certificate.json").read_text())
     assert certificate["data_set"] == {"target_epsilon": LEDGER_EPSILON, "delta": 1e-5, "epsilon_spent": shared.epsilon_spent(), "num_events": 6}
     assert (home / "two/release/data_set_ledger.jsonl").read_bytes() == (home / "budget/reviews.jsonl").read_bytes()
-    assert "data_set_ledger.jsonl" in (home / "two/release/README.txt").read_text()
+    assert "data_set_ledger.jsonl" in (home / "two/release/README.md").read_text()
     said = penname.succeed("verify", home / "two").stdout
     assert f"the data set so far, 6 events of all runs: epsilon {shared.epsilon_spent():.4g} of {LEDGER_EPSILON:g}" in said
     assert "the data set so far, 3 events" in penname.succeed("verify", home / "one").stdout

@@ -17,7 +17,7 @@ def test_all_stages_end_with_their_files(finished_run, first_outcome):
             assert (finished_run / artefact.path).exists(), name
     assert not (finished_run / ARTEFACTS["noise_key"].path).exists()
     assert sorted(path.name for path in (finished_run / "release").iterdir()) == [
-        "README.txt", "adapter", "certificate.json", "generated_sequences_with_dp.jsonl", "ledger.jsonl",
+        "README.md", "adapter", "certificate.json", "generated_sequences_with_dp.jsonl", "ledger.jsonl",
     ]  # fmt: skip
     for arm in ("with_dp", "no_dp"):
         rows = list(read_rows(finished_run / f"3_generate/generated_sequences_{arm}.jsonl"))

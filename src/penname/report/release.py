@@ -15,23 +15,11 @@ from penname.config import Config
 from penname.privacy.book import read_snapshot
 from penname.privacy.certificate import CERTIFICATE_NAME, DATA_SET_LEDGER_NAME, LEDGER_NAME, build_certificate, list_files
 from penname.privacy.ledger import Ledger
-from penname.run_dir import RunDir, hash_path, read_json, replace_folder, write_json
+from penname.report.cards import make_dataset_card, make_model_card
+from penname.run_dir import RunDir, hash_path, read_json, read_rows, replace_folder, write_json
 from penname.run_privacy import check_nothing_lost, find_event_faults
 
 _LIBRARIES = ("torch", "transformers", "peft", "dp-accounting", "numpy")
-
-_README = """This folder was written by penname {version} and may be shared.
-
-{name}  synthetic reviews, one JSON object a line
-adapter/  the LoRA adapter that wrote them (PEFT format), for the base model {model}
-ledger.jsonl  every use of the private data, written before it happened
-{data_set}certificate.json  the promise, what was spent, and the hash of every file here
-
-Check it with `penname verify .` (needs neither the model nor the private data).
-"""
-
-
-_DATA_SET_LINE = f"{DATA_SET_LEDGER_NAME}  the same for all runs on this data up to now, which share one budget\n"
 
 
 @dataclass(frozen=True)
@@ -59,7 +47,8 @@ def write_release(config: Config, run_dir: RunDir) -> dict[str, Any]:
     target, certificate = run_dir.path("release"), _certify(config, run_dir, account)
     if certificate["releasable"]:
         with replace_folder(target) as folder:
-            _copy_releasable(config, run_dir, account, folder)
+            _copy_releasable(run_dir, account, folder)
+            _write_cards(config, run_dir, certificate, folder)
             files = {path.relative_to(folder).as_posix(): hash_path(path) for path in sorted(folder.rglob("*")) if path.is_file()}
             certificate = list_files(certificate, files)
             write_json(folder / CERTIFICATE_NAME, certificate)
@@ -82,16 +71,21 @@ def _read_account(config: Config, run_dir: RunDir) -> _Account:
     return _Account(ledger, Ledger.parse(path, snapshot), snapshot, obstacles)
 
 
-def _copy_releasable(config: Config, run_dir: RunDir, account: _Account, folder: Path) -> None:
+def _copy_releasable(run_dir: RunDir, account: _Account, folder: Path) -> None:
     synthetic = run_dir.path("synthetic_with_dp")
     shutil.copyfile(synthetic, folder / synthetic.name)
     shutil.copytree(run_dir.path("adapter_with_dp"), folder / "adapter")
     shutil.copyfile(run_dir.path("ledger"), folder / LEDGER_NAME)
     if account.snapshot is not None:
         (folder / DATA_SET_LEDGER_NAME).write_bytes(account.snapshot)
-    data_set = _DATA_SET_LINE if account.snapshot is not None else ""
-    readme = _README.format(version=__version__, name=synthetic.name, model=config.model.name, data_set=data_set)
-    (folder / "README.txt").write_text(readme, encoding="utf-8")
+
+
+def _write_cards(config: Config, run_dir: RunDir, certificate: dict[str, Any], folder: Path) -> None:
+    records = run_dir.path("synthetic_with_dp")
+    card = make_dataset_card(config, certificate, records=records.name, num_records=sum(1 for _ in read_rows(records)))
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    has_products = bool(read_json(run_dir.path("ingest_counts"))["num_products"])
+    (folder / "adapter" / "README.md").write_text(make_model_card(config, certificate, has_products=has_products), encoding="utf-8")
 
 
 def _certify(config: Config, run_dir: RunDir, account: _Account) -> dict[str, Any]:
