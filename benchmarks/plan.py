@@ -17,13 +17,16 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resumable import describe_machine, replace_between_markers
 from sample_data_variety import REAL_FILE, environment
 
-from penname.config import load_config
+from penname.config import Config, load_config
 from penname.run_dir import RunDir, read_json, read_rows, write_json
+
+if TYPE_CHECKING:
+    from penname.plan.paper import PaperPlan
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT_FILE = ROOT / "benchmarks" / "results" / "plan.json"
@@ -33,6 +36,7 @@ PACKAGES = ("penname", "torch", "transformers", "peft")
 # The number that the help of `penname plan` names; the run's own is counted after it.
 CLOTHING_UNITS = 1400
 PAPER_MODEL = "llama-3.1-8b"
+PAPER_RUN = ROOT / "configs" / "amazon_llama31_8b.yaml"
 QUICK = ["data.sample_num_reviews=800", "train.num_steps=2", "train.expected_batch_size=6", "generate.num_records=12", "evaluate.max_records=20"]
 GB = 1e9
 
@@ -137,16 +141,20 @@ def format_accuracy(result: dict[str, Any]) -> list[str]:
 def plan_paper() -> dict[str, Any]:
     """Writes the paper plan of the model, and its table."""
     from penname.plan.known_models import read_shape
-    from penname.plan.paper import DEVICE_BYTES, describe_assumptions, plan_on_paper
+    from penname.plan.paper import DEVICE_BYTES, DEVICE_SPEEDS, describe_assumptions, plan_on_paper
 
-    config = load_config()
-    made = plan_on_paper(PAPER_MODEL, read_shape(PAPER_MODEL), config, text_tokens=config.train.max_record_tokens + config.generate.max_new_tokens)
+    def plan(config: Config) -> PaperPlan:
+        return plan_on_paper(PAPER_MODEL, read_shape(PAPER_MODEL), config, text_tokens=config.train.max_record_tokens + config.generate.max_new_tokens)
+
+    made, run = plan(load_config()), plan(load_config(PAPER_RUN))
     result = {
         "script": "benchmarks/plan.py --paper",
         **environment(PACKAGES),
         "assumed": describe_assumptions(),
         "device_bytes": DEVICE_BYTES,
+        "device_speeds": {device: asdict(speed) for device, speed in DEVICE_SPEEDS.items()},
         **made.to_json(),
+        PAPER_RUN.name: run.to_json(),
     }
     write_json(PAPER_FILE, result)
     parts = ("base_weights", "adapter", "unit_gradients", "activations", "passing", "vocabulary")
@@ -165,7 +173,23 @@ def plan_paper() -> dict[str, Any]:
         f"{writing.base_weights / GB:.2f}, keys and values {writing.keys_and_values / GB:.2f}, logits {writing.logits / GB:.2f}.",
     ]
     replace_between_markers(DOCUMENT, "plan:paper", lines)
+    replace_between_markers(DOCUMENT, "plan:paper_run", format_paper_run(run))
     return {f"largest_tile_{device}": {row["adapted_layers"]: row["largest_tile"][device] for row in result["trainings"]} for device in DEVICE_BYTES}
+
+
+def format_paper_run(run: PaperPlan) -> list[str]:
+    """The table of the run: memory, and hours of an arm."""
+    from penname.plan.paper import DEVICE_SPEEDS
+
+    devices = " | ".join(f"{speed.name}, {device}" for device, speed in DEVICE_SPEEDS.items())
+    lines = [f"| | memory, GB | {devices} |", "| --- | --- |" + " --- |" * len(DEVICE_SPEEDS)]
+    for training in run.trainings:
+        kept = "layer inputs kept" if training.gradient_checkpointing else "activations kept"
+        cells = [f"{training.secs[device] / 3600:.1f} h, tile of {training.largest_tile[device] or 0:,}" for device in DEVICE_SPEEDS]
+        lines.append(f"| training, {kept} | {training.at_example.total / GB:.1f} at {run.example_tile_tokens} tokens | {' | '.join(cells)} |")
+    cells = [f"{run.writing_secs[device] / 3600:.1f} h" for device in DEVICE_SPEEDS]
+    lines.append(f"| writing, {run.num_slots} texts at once | {run.generation.total / GB:.1f} | {' | '.join(cells)} |")
+    return lines
 
 
 def compare(real_file: Path, *, only: str | None, repeats: int, quick: bool) -> dict[str, Any]:

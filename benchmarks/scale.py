@@ -25,6 +25,7 @@ from sample_data_variety import environment
 
 from penname.config import Config, ModelConfig, load_config
 from penname.plan.known_models import KNOWN_MODELS
+from penname.plan.paper import DEVICE_SPEEDS, TRAINING_FLOPS_FRAC, WRITING_MEMORY_FRAC, count_training_flops
 from penname.run_dir import read_json, write_json, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,10 +37,10 @@ PACKAGES = ("penname", "torch", "numpy", "cryptography", "dp-accounting")
 # Hou et al. (2024), https://arxiv.org/abs/2403.03952: reviews, users and items of all 33 categories.
 DATA = {"num_reviews": 571.54e6, "num_users": 54.51e6, "num_items": 48.19e6}
 # Of NVIDIA's data sheet for the H100 SXM: dense bfloat16, memory, and its links; what a program gets of them is assumed below.
-GPU = {"flops_a_sec": 989e12, "memory_bytes_a_sec": 3.35e12, "network_bytes_a_sec": 50e9}
+GPU = {"flops_a_sec": DEVICE_SPEEDS["80 GB"].flops_a_sec, "memory_bytes_a_sec": DEVICE_SPEEDS["80 GB"].memory_bytes_a_sec, "network_bytes_a_sec": 50e9}
 ASSUMED = {
-    "share_of_flops_in_training": 0.35,
-    "share_of_memory_in_generation": 0.5,
+    "share_of_flops_in_training": TRAINING_FLOPS_FRAC,
+    "share_of_memory_in_generation": WRITING_MEMORY_FRAC,
     "texts_at_once": 256,
     "tokens_a_record": 145,
     "new_tokens_a_text": 85,
@@ -144,7 +145,7 @@ def plan_training(model: str, measured: dict[str, Any], *, max_records: int) -> 
     shape = KNOWN_MODELS[model]
     tokens = ASSUMED["num_steps"] * ASSUMED["expected_batch_size"] * max_records * ASSUMED["tokens_a_record"]
     # Forward, and the gradients of inputs; a frozen weight has none of its own.
-    flops = 4 * shape.num_weights * tokens
+    flops = count_training_flops(shape, num_tokens=tokens, adapted_frac=1.0, recompute=False)
     secs = flops / (GPU["flops_a_sec"] * ASSUMED["share_of_flops_in_training"])
     hours: dict[str, Any] = {}
     for ranks in NUM_GPUS:

@@ -91,21 +91,27 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def letter_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama that writes letters about as often as English does, and `|` often: its texts parse without any training."""
+    """A tiny Llama whose texts parse without any training."""
+    return save_letter_model(make_tiny_llama(tied=False), tmp_path_factory.mktemp("letter_llama"))
+
+
+def save_letter_model(model, folder: Path) -> Path:
+    """Makes an untied Llama write letters about as often as English does, and `|` often."""
     import torch
 
     frequent = {" ": 18, "e": 10, "t": 7, "a": 7, "o": 6, "n": 6, "s": 5, "r": 5, "i": 5, "h": 4, "d": 3, "l": 3, "u": 2, ".": 2, "|": 6}
-    tokenizer, model = make_byte_tokenizer(), make_tiny_llama(tied=False)
-    logits = torch.full((259,), math.log(1e-3))
+    tokenizer, (vocab_size, width) = make_byte_tokenizer(), model.lm_head.weight.shape
+    # All other tokens together as often as one letter in a few hundred.
+    logits = torch.full((vocab_size,), math.log(0.259 / vocab_size))
     for letter, weight in frequent.items():
         logits[tokenizer(letter)["input_ids"][0]] = math.log(weight)
     logits[tokenizer.eos_token_id] = math.log(1.0)
     with torch.no_grad():
         # A constant in the first channel of every token survives the norms; the head reads the letter's logit from it.
         model.model.embed_tokens.weight[:, 0] = 0.5
-        model.lm_head.weight[:, 1:] *= 15
-        model.lm_head.weight[:, 0] = logits / math.sqrt(32)
-    folder = tmp_path_factory.mktemp("letter_llama")
+        # What the context adds: more of it in a wider model.
+        model.lm_head.weight[:, 1:] *= 15 * (32 / width) ** 2
+        model.lm_head.weight[:, 0] = logits / math.sqrt(width)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -1,6 +1,6 @@
 import pytest
 
-from penname.config import Config
+from penname.config import Config, load_config
 from penname.plan.known_models import KNOWN_MODELS
 from penname.plan.paper import DEVICE_BYTES, count_room, describe_paper_plan, plan_on_paper
 from penname.plan.plan import plan_run
@@ -44,3 +44,27 @@ def test_a_model_that_does_not_fit_is_said_not_to():
     config = Config.model_validate({"generate": {"batch_size": 128, "max_new_tokens": 4096}})
     lines = describe_paper_plan(plan_on_paper("llama-3.1-8b", LLAMA, config, text_tokens=4400))
     assert any("24 GB: does not fit; 80 GB: does not fit" in line for line in lines)
+
+
+def test_time_grows_with_tokens_layers_and_what_is_computed_again():
+    config = Config.model_validate({"train": {"num_steps": 10, "expected_batch_size": 100, "max_record_tokens": 200}, "records": {"max_records_per_user": 1}})
+    plan = plan_on_paper("llama-3.1-8b", LLAMA, config, text_tokens=200 + config.generate.max_new_tokens)
+    some, some_again, whole, whole_again = (row.secs["80 GB"] for row in plan.trainings)
+    # 200,000 tokens through 8 billion weights: forward, and the gradients of the inputs where there are adapters.
+    products = 2 * 8_030_261_248 * 200_000 / (0.35 * 989e12)
+    assert whole == pytest.approx(2 * products)
+    assert whole_again == pytest.approx(3 * products)
+    assert some == pytest.approx(products * (1 + 10 / 32))
+    assert some_again == pytest.approx(products * (1 + 20 / 32))
+    assert plan.trainings[0].secs["24 GB"] == pytest.approx(some * 989 / 121)
+    # One round of 128 texts, each step of which reads all weights.
+    assert plan.writing_secs["24 GB"] == pytest.approx(config.generate.max_new_tokens * 2 * 8_030_261_248 / 0.15e12)
+
+
+def test_the_config_of_the_original_run_is_planned():
+    from pathlib import Path
+
+    config = load_config(Path(__file__).resolve().parents[3] / "configs" / "amazon_llama31_8b.yaml")
+    lines = plan_run(config, num_units=None, model_size="llama-3.1-8b")
+    assert any("adapters on 32 layers" in line for line in lines)
+    assert sum("an arm  " in line for line in lines) == 3
