@@ -250,9 +250,13 @@ class TrainConfig(_Section):
     num_steps: int = Field(default=6, ge=1)
     """Optimizer steps of each arm; more steps need more noise a step."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Adam, for the arm with DP. Linear warm-up over the first tenth, then cosine decay."""
+    """Adam, for the arm with DP, after a linear warm-up over the first tenth of the steps."""
     no_dp_learning_rate: float | None = Field(default=2e-3, gt=0)
     """For the arm without DP; none: the same."""
+    learning_rate_schedule: Literal["cosine", "constant"] = "cosine"
+    """After the warm-up: falls to zero along half a cosine, or stays."""
+    average_last_frac: float = Field(default=0.0, ge=0, le=1)
+    """The adapter is the mean of the weights over the last steps, this share of them; 0: the weights after the last step."""
     gradients: Literal["lora", "opacus"] = "lora"
     """Which engine computes per-unit gradients. Both give the same numbers."""
     max_record_tokens: int = Field(default=224, ge=8)

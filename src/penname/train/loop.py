@@ -18,6 +18,7 @@ from penname.privacy.gradients import trainable_parameters
 from penname.progress import show_progress
 from penname.run_dir import write_rows
 from penname.train.arms import TrainingArm
+from penname.train.averaging import IterateAverage
 from penname.train.checkpoint import load_checkpoint, read_metric_rows, save_checkpoint
 from penname.train.layout import Layout, Units, count_tokens
 from penname.train.memory import UnitSummer
@@ -69,7 +70,8 @@ def train_arm(
     """
     parameters = [parameter for _, parameter in trainable_parameters(model)]
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
-    start = load_checkpoint(files.checkpoint, model, optimizer, inputs_sha256=inputs_sha256)
+    average = IterateAverage(num_steps=arm.mechanism.num_steps, last_frac=config.average_last_frac)
+    start = load_checkpoint(files.checkpoint, model, optimizer, inputs_sha256=inputs_sha256, average=average)
     write_rows(files.metrics, read_metric_rows(files.metrics, num_steps=start))
     model.train()
     summer = share(UnitSummer(model, arm, layout, frozen, keep_tile=keep_tile))
@@ -77,15 +79,17 @@ def train_arm(
     with open(files.metrics, "a", encoding="utf-8") as metrics, show_progress(label, num_steps, done=start) as progress:
         for step in range(start, num_steps):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * schedule(step, num_steps)
+                group["lr"] = learning_rate * schedule(step, num_steps, falls=config.learning_rate_schedule == "cosine")
             row = run_step(model, units, arm, config, optimizer, summer, step=step)
+            average.add(model, step=step)
             metrics.write(json.dumps(row) + "\n")
             metrics.flush()
             log(row)
             if step + 1 == num_steps or time.monotonic() - saved_at >= config.checkpoint_every_secs:
-                save_checkpoint(files.checkpoint, model, optimizer, step=step + 1, inputs_sha256=inputs_sha256)
+                save_checkpoint(files.checkpoint, model, optimizer, step=step + 1, inputs_sha256=inputs_sha256, average=average)
                 saved_at = time.monotonic()
             progress.advance(1, f"loss {row['loss']:.3f}" if row["loss"] is not None else "")
+    average.put_into(model)
     model.eval()
 
 
@@ -125,8 +129,8 @@ def _set_gradients(model: Any, flat: torch.Tensor) -> None:
         start += parameter.numel()
 
 
-def schedule(step: int, num_steps: int) -> float:
-    """Linear warm-up over the first tenth of the steps, then half a cosine to zero.
+def schedule(step: int, num_steps: int, *, falls: bool = True) -> float:
+    """Linear warm-up over the first tenth of the steps, then half a cosine to zero, or the same to the end.
 
     >>> [round(schedule(step, 10), 2) for step in (0, 1, 9)]
     [1.0, 0.98, 0.02]
@@ -134,4 +138,6 @@ def schedule(step: int, num_steps: int) -> float:
     warmup = max(1, round(num_steps * _WARMUP_FRAC))
     if step < warmup:
         return (step + 1) / warmup
+    if not falls:
+        return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - warmup + 1) / (num_steps - warmup + 1)))

@@ -190,3 +190,44 @@ def test_the_schedule_warms_up_then_falls_and_never_stops(num_steps):
     assert max(values) == values[warmup - 1] == 1.0
     assert values[:warmup] == sorted(values[:warmup])
     assert values[warmup - 1 :] == sorted(values[warmup - 1 :], reverse=True)
+    constant = [schedule(step, num_steps, falls=False) for step in range(num_steps)]
+    assert constant[:warmup] == values[:warmup]
+    assert set(constant[warmup:]) <= {1.0}
+
+
+# --- the average ------------------------------------------------------------------------------------------------------
+
+
+def test_the_adapter_is_the_mean_of_the_last_weights(tmp_path):
+    config = CONFIG.model_copy(update={"average_last_frac": 0.5})
+    model, arm = make_arm()
+    after: list[dict[str, torch.Tensor]] = []
+    averaged, rows = train(model, arm, tmp_path / "a", config=config, log=lambda row: after.append(adapter_weights(model)))
+    assert len(rows) == len(after) == 6
+    for name, mean in averaged.items():
+        torch.testing.assert_close(mean, torch.stack([weights[name] for weights in after[3:]]).mean(0))
+    last, _ = train(*make_arm(), tmp_path / "b")
+    assert_equal(last, after[-1])
+
+
+def test_a_killed_run_has_the_same_average(tmp_path):
+    config = CONFIG.model_copy(update={"average_last_frac": 0.7, "checkpoint_every_secs": 0.0})
+    whole, _ = train(*make_arm(), tmp_path / "whole", config=config)
+
+    class Killed(Exception):
+        pass
+
+    def kill(step):
+        def log(row):
+            if row["step"] == step:
+                raise Killed
+
+        return log
+
+    for step in (2, 4):
+        with pytest.raises(Killed):
+            train(*make_arm(), tmp_path / "cut", config=config, log=kill(step))
+    again, _ = train(*make_arm(), tmp_path / "cut", config=config)
+    assert_equal(again, whole)
+    # A run that was killed between its last step and its adapter.
+    assert_equal(train(*make_arm(), tmp_path / "cut", config=config)[0], whole)
