@@ -297,6 +297,8 @@ class GenerateConfig(_Section):
     """Below 1 the likely words become likelier and the texts more alike; 1 is the model's own distribution."""
     top_p: float = Field(default=0.9, gt=0, le=1)
     """Nucleus sampling: only the likeliest words that together reach this probability are drawn."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """Words less likely than this share of the likeliest are not drawn; 0 rules out none."""
     max_new_tokens: int = Field(default=96, ge=4)
     """A text that is longer is cut here, and its finish_reason says `length`."""
     engine: Literal["penname", "vllm"] = "penname"

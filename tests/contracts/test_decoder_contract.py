@@ -74,6 +74,7 @@ class SamplingParams:
 
     temperature: float = 1.0
     top_p: float = 1.0
+    min_p: float = 0.0
     max_tokens: int | None = 16
     seed: int | None = None
     stop_token_ids: list[int] | None = None
@@ -109,7 +110,7 @@ class LLM:
         assert len(prompt) + params.max_tokens <= self.max_model_len
         seen: list[Decoded] = []
         rules = Rules(
-            Sampling(params.temperature, params.top_p, params.max_tokens),
+            Sampling(params.temperature, params.top_p, params.max_tokens, params.min_p),
             params.stop_token_ids[0],
             tuple(token for token, bias in params.logit_bias.items() if bias <= -100),
             lambda ids: any(stop in self.tokenizer.decode(ids) for stop in params.stop or []),

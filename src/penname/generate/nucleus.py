@@ -21,6 +21,8 @@ class Sampling:
     temperature: float
     top_p: float
     max_new_tokens: int
+    min_p: float = 0.0
+    """Tokens less likely than this share of the likeliest are not drawn; 0: this rules out none."""
 
 
 def draw_next(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -29,10 +31,10 @@ def draw_next(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) 
     Args:
       logits: (B, V), any precision; -inf is never drawn.
       uniforms: (B,) in [0, 1).
-      sampling: Temperature and top-p.
+      sampling: Temperature, top-p, min-p.
     Returns:
       (B,) int64: the same whatever else is in the batch.
-    Source: Holtzman et al. (2020), nucleus sampling. https://arxiv.org/abs/1904.09751
+    Source: Holtzman et al. (2020), nucleus sampling. https://arxiv.org/abs/1904.09751; Nguyen et al. (2024), min-p. https://arxiv.org/abs/2407.01082
     """
     num_rows = len(logits)
     filling = -num_rows % _CHUNK_ROWS
@@ -48,8 +50,8 @@ def _draw_chunk(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling
     rows, drawn = torch.arange(len(probs), device=probs.device), torch.empty(len(probs), dtype=torch.long, device=probs.device)
     for count in (*_CANDIDATES, vocabulary):
         top, candidates = _find_top(probs, min(count, vocabulary))
-        drawn[rows] = _invert(top, candidates, uniforms[rows], sampling.top_p)
-        wide = top.cumsum(1)[:, -1] < sampling.top_p
+        drawn[rows] = _invert(top, candidates, uniforms[rows], sampling)
+        wide = (top.cumsum(1)[:, -1] < sampling.top_p) & (top[:, -1] >= sampling.min_p * top[:, 0])
         if count >= vocabulary or not wide.any():
             break
         rows, probs = rows[wide], probs[wide]
@@ -70,11 +72,11 @@ def _find_top(weights: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Te
     return top, places // count * num_groups + columns.gather(1, places % count)
 
 
-def _invert(top: torch.Tensor, candidates: torch.Tensor, uniforms: torch.Tensor, top_p: float) -> torch.Tensor:
+def _invert(top: torch.Tensor, candidates: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """The candidate at which each row's distribution function over its nucleus passes the row's uniform number."""
     below = top.cumsum(1) - top
-    # The nucleus is the smallest set of most likely tokens that reaches top_p; the first token always belongs to it.
-    nucleus = torch.where(below < top_p, top, torch.zeros_like(top))
+    # The nucleus is the smallest set of most likely tokens that reaches top_p, without those that min_p rules out; the first token always belongs to it.
+    nucleus = torch.where((below < sampling.top_p) & (top >= sampling.min_p * top[:, :1]), top, torch.zeros_like(top))
     cumulative = nucleus.cumsum(1)
     drawn = torch.searchsorted(cumulative, uniforms[:, None].to(cumulative.dtype) * cumulative[:, -1:], right=True)
     last = (nucleus > 0).sum(1, keepdim=True) - 1

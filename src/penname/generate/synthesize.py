@@ -138,7 +138,7 @@ class RecordWriter:
         """How texts are drawn and where they end."""
         eos_id: int = self.tokenizer.eos_token_id
         suppressed = tuple(token for token in self.tokenizer.all_special_ids if token != eos_id)
-        sampling = Sampling(self.config.temperature, self.config.top_p, self.config.max_new_tokens)
+        sampling = Sampling(self.config.temperature, self.config.top_p, self.config.max_new_tokens, self.config.min_p)
         return Rules(sampling, eos_id, suppressed, self._is_ended, self.template.end)
 
     def write_all(

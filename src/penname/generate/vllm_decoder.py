@@ -71,6 +71,7 @@ class VllmDecoder:
         return self._sampling_params(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            min_p=sampling.min_p,
             max_tokens=sampling.max_new_tokens,
             # The whole key in 63 bits: two texts with one seed and one prompt would be one text.
             seed=int(np.random.SeedSequence(request.key).generate_state(1, np.uint64)[0] >> np.uint64(1)),

@@ -156,19 +156,18 @@ def _promise(certificate: Mapping[str, Any]) -> list[str]:
 
 def _making(config: Config, certificate: Mapping[str, Any]) -> list[str]:
     training = next(event["mechanism"] for event in certificate["events"] if event["name"] == TRAINING_ID)
+    writing = config.generate
     rows = [
         ("base model", f"`{_one_line(config.model.name)}`"),
         ("training", f"DP-SGD, {training['num_steps']:,} steps, {config.train.expected_batch_size:,} units a step expected, Poisson sampled"),
         ("sampling probability", f"{training['sampling_prob']:.6g}"),
         ("clip norm of a unit's gradient", f"{training['l2_sensitivity']:g}"),
         ("noise multiplier", f"{training['noise_multiplier']:.6g}"),
-        ("writing", f"temperature {config.generate.temperature:g}, top-p {config.generate.top_p:g}, at most {config.generate.max_new_tokens} tokens"),
+        ("drawing of words", f"temperature {writing.temperature:g}, top-p {writing.top_p:g}, min-p {writing.min_p:g}"),
+        ("longest text", f"{writing.max_new_tokens} tokens"),
         ("penname", __version__),
     ]
-    return [
-        _table(("what", "how"), rows),
-        _LEDGER,
-    ]
+    return [_table(("what", "how"), rows), _LEDGER]
 
 
 def _limits(certificate: Mapping[str, Any]) -> list[str]:

@@ -46,6 +46,23 @@ def test_the_law_of_the_draws():
     np.testing.assert_allclose(drawn, [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0], atol=2e-4)
 
 
+@pytest.mark.parametrize(
+    ("top_p", "min_p", "expected"), [(1.0, 0.3, [5, 2.5, 1.5, 0]), (1.0, 0.31, [5, 2.5, 0, 0]), (0.6, 0.1, [5, 2.5, 0, 0]), (1.0, 1.0, [5, 0, 0, 0])]
+)
+def test_the_law_of_the_draws_with_min_p(top_p, min_p, expected):
+    row = np.log(np.array([0.5, 0.25, 0.1501, 0.0999], dtype=np.float32))
+    drawn = np.bincount(draw_many(row, (np.arange(10_000) + 0.5) / 10_000, temperature=1.0, top_p=top_p, min_p=min_p), minlength=4) / 10_000
+    np.testing.assert_allclose(drawn, np.array(expected) / sum(expected), atol=3e-4)
+
+
+def test_min_p_looks_no_further_than_it_must_and_no_less():
+    # 200 tokens within a tenth of the likeliest, thousands below: more than the first candidates, and none of the tail.
+    row = np.concatenate([np.full(200, 0.0), np.full(5000, -3.0)]).astype(np.float32)
+    drawn = draw_many(row, np.random.default_rng(2).random(4000), temperature=1.0, top_p=1.0, min_p=0.1)
+    assert set(drawn) <= set(range(200))
+    assert len(set(drawn)) == 200
+
+
 @pytest.mark.parametrize("num_tokens", [5, 1000])
 def test_the_edges_of_the_uniform_numbers(num_tokens):
     row = np.random.default_rng(0).normal(size=num_tokens).astype(np.float32)
