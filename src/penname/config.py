@@ -137,9 +137,11 @@ def _template_fields(template: str) -> list[str]:
 
 
 def _check_template(name: str, template: str, allowed: tuple[str, ...]) -> None:
-    for field in _template_fields(template):
-        if field not in allowed:
+    for _, field, form, conversion in string.Formatter().parse(template):
+        if field is not None and field not in allowed:
             raise ValueError(f"{name}: {{{field}}} is not allowed here; allowed: {', '.join(allowed)}")
+        if form or conversion:
+            raise ValueError(f"{name}: {{{field}}} stands for the value as it is; write nothing else between its braces")
 
 
 def completion_end(template: str) -> str:

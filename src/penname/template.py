@@ -55,10 +55,14 @@ class RecordTemplate:
         return completion_end(self.completion)
 
     def fill_completion(self, *, title: str, text: str) -> str:
-        """The completion. The end mark does not occur inside the text: its last character is dropped there. PRIVATE."""
+        """The completion, with the text mended. PRIVATE."""
+        return self.completion.format(title=title, text=self.mend_text(text))
+
+    def mend_text(self, text: str) -> str:
+        """A text in which the end mark does not occur: its last character is dropped there. PRIVATE."""
         while self.end and self.end in text:
             text = text.replace(self.end, self.end[:-1])
-        return self.completion.format(title=title, text=text)
+        return text
 
     def parse_completion(self, completion: str) -> tuple[str, str] | None:
         """Title and text of a completion, or None when it does not have the form of the template; nothing is patched.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from contextlib import ExitStack
 from dataclasses import fields
 from io import BytesIO
@@ -57,13 +58,44 @@ def make_records(parts: Any, template: RecordTemplate) -> Any:
     """
     import polars as pl
 
-    named = parts.select("rating", "category", "product_title").iter_rows()
-    prompts = [template.fill_prompt(rating=rating, category=category, product_title=product) for rating, category, product in named]
-    completions = [template.fill_completion(title=title, text=text) for title, text in parts.select("title", "text").iter_rows()]
     filled = parts.with_columns(
-        pl.Series("prompt", prompts, dtype=pl.String), pl.Series("completion", completions, dtype=pl.String), unit_id=pl.col(UNIT), record_id=pl.col(RECORD_ID)
+        fill_columns(template.prompt, parts).alias("prompt"),
+        fill_columns(template.completion, parts.with_columns(_mend_texts(parts["text"], template))).alias("completion"),
+        unit_id=pl.col(UNIT),
+        record_id=pl.col(RECORD_ID),
     )
     return filled.select(field.name for field in fields(Record))
+
+
+def fill_columns(template: str, rows: Any) -> Any:
+    """`template.format` of every row.
+
+    Args:
+      template: With names of columns in braces, checked by the config.
+      rows: Polars frame. PRIVATE.
+    Returns:
+      Polars Series. PRIVATE.
+    """
+    import polars as pl
+
+    parts: list[Any] = []
+    for literal, field, _, _ in string.Formatter().parse(template):
+        parts.append(pl.lit(literal))
+        if field is not None:
+            parts.append(pl.col(field).cast(pl.String))
+    return rows.select(pl.concat_str(parts)).to_series()
+
+
+def _mend_texts(texts: Any, template: RecordTemplate) -> Any:
+    """`template.mend_text` of every text; few have the end mark in them."""
+    import polars as pl
+
+    if not template.end or not (odd := texts.str.contains(template.end, literal=True).arg_true().to_list()):
+        return texts
+    mended = texts.to_list()
+    for place in odd:
+        mended[place] = template.mend_text(mended[place])
+    return pl.Series(texts.name, mended, dtype=pl.String)
 
 
 def _encode(records: Any) -> bytes:

@@ -12,10 +12,11 @@ from penname.errors import DataError, RunDirError, UsageError
 from penname.ingest.order import add_order_keys, sort_reviews
 from penname.ingest.parquet_writer import write_parquet
 from penname.records import units
-from penname.records.records import run_records
-from penname.records.split import SPLITS, split_by_unit
+from penname.records.records import make_records, run_records
+from penname.records.split import RECORD_ID, SPLITS, UNIT, split_by_unit
 from penname.run_dir import RunDir, read_json, read_rows, write_json
-from penname.schemas import Review
+from penname.schemas import Record, Review
+from penname.template import RecordTemplate
 
 
 def make_reviews(num_users=60, per_user=3, *, with_ids=True, with_products=True, num_homes=None):
@@ -257,3 +258,24 @@ def test_parts_that_are_missing_or_damaged(tmp_path):
     part.unlink()
     with pytest.raises(RunDirError, match="reviews: is missing; run the stage that writes it"):
         run_records(Config(), RunDir(tmp_path))
+
+
+NASTY = ["{rating}", "a {category} b", "}{", "two\nlines", "\U0001f600", "###", "a ### b ##### c", "#", "", "\\n"]
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, len(NASTY)])
+def test_a_whole_frame_is_filled_as_each_row_is(num_rows):
+    template = RecordTemplate("{{ {category} }}|{rating}{product_title} {rating}", "<{title}> {text}###", "t/1")
+    rows = [
+        {"rating": 1 + i % 5, "category": NASTY[i], "product_title": NASTY[-i], "title": NASTY[i - 3], "text": NASTY[i], UNIT: f"u{i}", RECORD_ID: f"r{i}"}
+        for i in range(num_rows)
+    ]
+    schema = {name: pl.Int64 if name == "rating" else pl.String for name in ("rating", "category", "product_title", "title", "text", UNIT, RECORD_ID)}
+    records = make_records(pl.DataFrame(rows, schema=schema), template)
+    assert records.columns == [field.name for field in dataclasses.fields(Record)]
+    assert records["prompt"].to_list() == [
+        template.fill_prompt(rating=row["rating"], category=row["category"], product_title=row["product_title"]) for row in rows
+    ]
+    assert records["completion"].to_list() == [template.fill_completion(title=row["title"], text=row["text"]) for row in rows]
+    # The text itself stays as it was read.
+    assert records["text"].to_list() == [row["text"] for row in rows]
