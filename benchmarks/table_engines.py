@@ -36,7 +36,7 @@ def measure_duckdb(reviews: Path, products: Path, out: Path) -> dict[str, Any]:
     import duckdb
 
     began = time.perf_counter()
-    connection = duckdb.connect(config={"memory_limit": "1GB", "threads": 2, "temp_directory": str(out.with_name("spill")), "preserve_insertion_order": False})
+    connection = duckdb.connect(config={"memory_limit": "4GB", "threads": 2, "temp_directory": str(out.with_name("spill")), "preserve_insertion_order": False})
     columns = "{rating: 'DOUBLE', title: 'VARCHAR', text: 'VARCHAR', user_id: 'VARCHAR', parent_asin: 'VARCHAR'}"
     query = f"""
         WITH catalogue AS (
