@@ -207,8 +207,8 @@ class GaussianRelease:
     keystream: Keystream
     receipt: Receipt | None = field(default=None, compare=False)
     """Without one for its own event and key, nothing is released."""
-    _released: list[bytes] = field(default_factory=list[bytes], init=False, repr=False, compare=False)
-    """Hash of the value that the noise was added to. PRIVATE."""
+    _released: dict[str, bytes] = field(default_factory=dict[str, bytes], init=False, repr=False, compare=False)
+    """Name -> hash of the value that its noise was added to. PRIVATE."""
 
     @property
     def event(self) -> dict[str, Any]:
@@ -231,9 +231,8 @@ class GaussianRelease:
         """
         _check_receipt(self.receipt, self.event, self.keystream)
         digest = hashlib.sha256(value.tobytes()).digest()
-        if digest not in (self._released or [digest]):
+        if self._released.setdefault(self.name, digest) != digest:
             raise PrivacyError(f"release: {self.name} was released with another value; its noise is added once")
-        self._released[:] = [digest]
         stddev = self.noise_multiplier * self.l2_sensitivity
         return value + draw_gaussian(self.keystream, purpose=self.name, index=0, size=value.size, stddev=stddev)
 
