@@ -34,24 +34,21 @@ def make_byte_tokenizer():
     return fast
 
 
-def make_tiny_llama(*, seed: int = 0, tied: bool = True):
-    """Two layers, 32 wide, random weights."""
+def make_tiny_llama(*, seed: int = 0, tied: bool = True, **changes):
+    """Two layers, 32 wide, random weights; `changes` are those of its LlamaConfig."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(
-        vocab_size=259,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=tied,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-    )
+    sizes = {
+        "vocab_size": 259,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+    }
+    config = LlamaConfig(**{**sizes, "tie_word_embeddings": tied, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2, **changes})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return LlamaForCausalLM(config).float().eval()

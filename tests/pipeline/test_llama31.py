@@ -17,7 +17,7 @@ from penname.plan.known_models import KNOWN_MODELS
 from penname.privacy.gradients import LoraEngine, trainable_parameters
 from penname.run_dir import read_json, read_rows
 from penname.train.prepare import prepare_model
-from tests.conftest import save_letter_model
+from tests.conftest import make_tiny_llama, save_letter_model
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "amazon_llama31_8b.yaml"
 VOCABULARY = 128_256
@@ -25,8 +25,6 @@ VOCABULARY = 128_256
 
 def make_llama31():
     """What meta-llama/Llama-3.1-8B is but for its width and depth."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     rotation = {
         "rope_type": "llama3",
         "rope_theta": 500_000.0,
@@ -35,23 +33,18 @@ def make_llama31():
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
-    config = LlamaConfig(
+    return make_tiny_llama(
+        seed=5,
+        tied=False,
         vocab_size=VOCABULARY,
         hidden_size=64,
         intermediate_size=224,
         num_hidden_layers=3,
         num_attention_heads=8,
-        num_key_value_heads=2,
         max_position_embeddings=131_072,
         rope_parameters=rotation,
         rms_norm_eps=1e-5,
-        tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=2,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        return LlamaForCausalLM(config).eval()
 
 
 @pytest.fixture(scope="module")
