@@ -144,7 +144,7 @@ def plan_paper() -> dict[str, Any]:
     from penname.plan.paper import DEVICE_BYTES, DEVICE_SPEEDS, describe_assumptions, plan_on_paper
 
     def plan(config: Config) -> PaperPlan:
-        return plan_on_paper(PAPER_MODEL, read_shape(PAPER_MODEL), config, text_tokens=config.train.max_record_tokens + config.generate.max_new_tokens)
+        return plan_on_paper(PAPER_MODEL, read_shape(PAPER_MODEL), config, record_tokens=config.train.max_record_tokens)
 
     made, run = plan(load_config()), plan(load_config(PAPER_RUN))
     result = {

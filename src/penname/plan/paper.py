@@ -68,19 +68,21 @@ class PaperPlan:
         return asdict(self)
 
 
-def plan_on_paper(name: str, shape: ModelShape, config: Config, *, text_tokens: int) -> PaperPlan:
+def plan_on_paper(name: str, shape: ModelShape, config: Config, *, record_tokens: int) -> PaperPlan:
     """Memory and time of training and writing in bfloat16.
 
     Args:
       name: Of the model.
       shape: Its sizes.
       config: Rank, modules, layers with adapters, longest record, steps and units, texts at once and in all.
-      text_tokens: Of a prompt and its text, at the most.
+      record_tokens: Of a training record at the most; a text that is written has as many and `generate.max_new_tokens` more.
     """
-    num_tokens = text_tokens - config.generate.max_new_tokens
+    text_tokens = record_tokens + config.generate.max_new_tokens
     tops = sorted({config.model.model_copy(update={"top_layers": top}).top_layers or shape.num_layers for top in (config.model.top_layers, None)})
     trainings = [
-        _plan_training(shape, config, num_tokens=num_tokens, top=min(top, shape.num_layers), recompute=recompute) for top in tops for recompute in (False, True)
+        _plan_training(shape, config, record_tokens=record_tokens, top=min(top, shape.num_layers), recompute=recompute)
+        for top in tops
+        for recompute in (False, True)
     ]
     generation = estimate_generation_memory(
         shape, weight_bytes=_BF16_BYTES, num_slots=config.generate.batch_size, tokens_a_text=text_tokens, num_prefix_tokens=0
@@ -105,7 +107,7 @@ def count_training_flops(shape: ModelShape, *, num_tokens: float, adapted_frac: 
     return 2 * shape.num_weights * num_tokens * (1 + adapted_frac * (2 if recompute else 1))
 
 
-def _plan_training(shape: ModelShape, config: Config, *, num_tokens: int, top: int, recompute: bool) -> PaperTraining:
+def _plan_training(shape: ModelShape, config: Config, *, record_tokens: int, top: int, recompute: bool) -> PaperTraining:
     train = config.train.model_copy(update={"gradient_checkpointing": recompute})
     config = config.model_copy(update={"model": config.model.model_copy(update={"top_layers": top}), "train": train})
     largest = {
@@ -113,7 +115,7 @@ def _plan_training(shape: ModelShape, config: Config, *, num_tokens: int, top: i
     }
     example = estimate_training(shape, config, weight_bytes=_BF16_BYTES, tile_tokens=_EXAMPLE_TILE)
     units = config.train.num_steps * config.train.expected_batch_size
-    all_tokens = units * config.records.max_records_per_user * num_tokens
+    all_tokens = units * config.records.max_records_per_user * record_tokens
     flops = count_training_flops(shape, num_tokens=all_tokens, adapted_frac=top / shape.num_layers, recompute=recompute)
     secs = {device: flops / (TRAINING_FLOPS_FRAC * speed.flops_a_sec) for device, speed in DEVICE_SPEEDS.items()}
     return PaperTraining(top, recompute, shape.count_params(config.model), example, largest, secs)

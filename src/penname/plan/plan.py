@@ -209,8 +209,7 @@ def _plan_paper(config: Config, name: str, *, record_tokens: int | None) -> list
     from penname.plan.known_models import read_shape
     from penname.plan.paper import describe_paper_plan, plan_on_paper
 
-    text_tokens = (record_tokens or config.train.max_record_tokens) + config.generate.max_new_tokens
-    return describe_paper_plan(plan_on_paper(name, read_shape(name), config, text_tokens=text_tokens))
+    return describe_paper_plan(plan_on_paper(name, read_shape(name), config, record_tokens=record_tokens or config.train.max_record_tokens))
 
 
 def _is_here(name: str) -> bool:

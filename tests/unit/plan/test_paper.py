@@ -24,7 +24,7 @@ def test_a_tile_that_is_said_to_fit_fits_and_the_next_does_not():
     from penname.plan.memory import estimate_training
 
     config = Config.model_validate({"model": {"top_layers": None}})
-    plan = plan_on_paper("llama-3.1-8b", LLAMA, config, text_tokens=320)
+    plan = plan_on_paper("llama-3.1-8b", LLAMA, config, record_tokens=224)
     assert [(row.adapted_layers, row.gradient_checkpointing) for row in plan.trainings] == [(32, False), (32, True)]
     assert plan.trainings[0].num_params == 20_971_520
     for device, size in DEVICE_BYTES.items():
@@ -35,20 +35,20 @@ def test_a_tile_that_is_said_to_fit_fits_and_the_next_does_not():
 
 
 def test_layers_with_adapters_are_planned_as_configured_and_all():
-    plan = plan_on_paper("llama-3.1-8b", LLAMA, Config(), text_tokens=320)
+    plan = plan_on_paper("llama-3.1-8b", LLAMA, Config(), record_tokens=224)
     assert [row.adapted_layers for row in plan.trainings] == [10, 10, 32, 32]
     assert plan.trainings[0].num_params * 32 == plan.trainings[2].num_params * 10
 
 
 def test_a_model_that_does_not_fit_is_said_not_to():
     config = Config.model_validate({"generate": {"batch_size": 128, "max_new_tokens": 4096}})
-    lines = describe_paper_plan(plan_on_paper("llama-3.1-8b", LLAMA, config, text_tokens=4400))
+    lines = describe_paper_plan(plan_on_paper("llama-3.1-8b", LLAMA, config, record_tokens=304))
     assert any("24 GB: does not fit; 80 GB: does not fit" in line for line in lines)
 
 
 def test_time_grows_with_tokens_layers_and_what_is_computed_again():
     config = Config.model_validate({"train": {"num_steps": 10, "expected_batch_size": 100, "max_record_tokens": 200}, "records": {"max_records_per_user": 1}})
-    plan = plan_on_paper("llama-3.1-8b", LLAMA, config, text_tokens=200 + config.generate.max_new_tokens)
+    plan = plan_on_paper("llama-3.1-8b", LLAMA, config, record_tokens=200)
     some, some_again, whole, whole_again = (row.secs["80 GB"] for row in plan.trainings)
     # 200,000 tokens through 8 billion weights: forward, and the gradients of the inputs where there are adapters.
     products = 2 * 8_030_261_248 * 200_000 / (0.35 * 989e12)
