@@ -193,11 +193,12 @@ class SlotDecoder:
         queue = deque(sorted(requests, key=lambda request: (len(request.prompt), request.prompt)))
         texts: list[_Text | None] = [None] * cache.num_slots
         ahead = Lookahead(next_draw or (lambda _: None))
+        finish = partial(ahead.finish, on_text=on_text)
         while queue or any(texts):
             self._admit(cache, texts, queue)
             if not queue:
                 self._run_ahead(cache, texts, ahead)
-            self._write_tokens(cache, texts, queue, partial(ahead.finish, on_text=on_text))
+            self._write_tokens(cache, texts, queue, finish)
 
     def _reserve(self, prefix_length: int, lengths: Iterable[int], *, num_slots: int) -> SlotCache:
         """The cache; with fewer slots where there is not memory enough."""

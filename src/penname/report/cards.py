@@ -108,7 +108,7 @@ def make_model_card(config: Config, certificate: Mapping[str, Any], *, has_produ
     from huggingface_hub import ModelCardData
 
     model, template = config.model, RecordTemplate.from_config(config.records, has_products=has_products)
-    # A folder of some machine is no name on a hub, and `verify` has no use for it.
+    # A folder of this machine must not be looked for on a hub.
     base = model.name if _HUB_NAME.fullmatch(model.name) and not Path(model.name).exists() else None
     data = ModelCardData(base_model=base, library_name="peft", pipeline_tag="text-generation", tags=[*_TAGS, "lora"])
     layers = f"the last {model.top_layers} layers" if model.top_layers else "all layers"
@@ -117,7 +117,7 @@ def make_model_card(config: Config, certificate: Mapping[str, Any], *, has_produ
         f"LoRA for `{_one_line(model.name)}`: rank {model.lora_rank}, alpha {model.lora_alpha:g}, on {', '.join(model.target_modules)} of {layers}.",
         "## The promise",
         *_promise(certificate),
-        "It holds for everything that is computed with this adapter, as long as nothing else knows the private reviews.",
+        "It holds for whatever is computed with this adapter, too, unless the private reviews are used once more.",
         "## How to use it",
         _fence(
             "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
