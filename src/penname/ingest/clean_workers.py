@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from penname.config import EngineConfig
+from penname.distributed.ahead import map_ahead
 from penname.distributed.shards import in_order, open_engine
-from penname.ingest.ahead import map_ahead
 from penname.ingest.raw_batch import Chunk
 from penname.ingest.reviews import CleanBatch, ReviewRules, clean_chunk
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import string
 from contextlib import ExitStack
 from dataclasses import fields
-from io import BytesIO
+from functools import partial
 from typing import IO, Any
 
-from penname.config import Config
+from penname.config import Config, RecordsConfig
+from penname.distributed.ahead import map_ahead
 from penname.errors import UsageError
 from penname.privacy.unit import define_unit
 from penname.progress import say
-from penname.records.split import RECORD_ID, SPLITS, UNIT, Split, Totals, check_splits, split_reviews
-from penname.records.units import read_units
+from penname.records.split import RECORD_ID, SPLITS, UNIT, Split, Splits, Totals, check_splits, split_reviews
+from penname.records.units import Units, read_units
 from penname.run_dir import RunDir, read_json, write_atomic, write_json
 from penname.schemas import Record
 from penname.template import RecordTemplate
@@ -38,13 +39,19 @@ def run_records(config: Config, run_dir: RunDir) -> None:
     totals = Totals()
     with ExitStack() as stack:
         handles: dict[Split, IO[bytes]] = {split: stack.enter_context(write_atomic(run_dir.path(f"{split}_records"), "wb")) for split in SPLITS}
-        for units in read_units(run_dir.path("reviews"), privacy_unit=privacy_unit, config=config.records):
-            splits = split_reviews(units.reviews, privacy_unit=privacy_unit, config=config.records)
+        work = partial(_make_all_records, privacy_unit=privacy_unit, config=config.records, template=template)
+        for units, splits, records in map_ahead(work, read_units(run_dir.path("reviews"), privacy_unit=privacy_unit, config=config.records)):
             totals.add(splits, num_reviews=units.reviews.height, num_left_out=units.num_left_out)
-            for split, parts in splits.parts.items():
-                handles[split].write(_encode(make_records(parts, template)))
+            for split, frame in records.items():
+                frame.write_ndjson(handles[split])
         check_splits(totals, privacy_unit=privacy_unit, config=config.records)
     _write_counts(config, run_dir, ingest_counts, totals)
+
+
+def _make_all_records(units: Units, *, privacy_unit: str, config: RecordsConfig, template: RecordTemplate) -> tuple[Units, Splits, dict[Split, Any]]:
+    """Some units, who of them is where, and their records by split. PRIVATE."""
+    splits = split_reviews(units.reviews, privacy_unit=privacy_unit, config=config)
+    return units, splits, {split: make_records(parts, template) for split, parts in splits.parts.items()}
 
 
 def make_records(parts: Any, template: RecordTemplate) -> Any:
@@ -96,13 +103,6 @@ def _mend_texts(texts: Any, template: RecordTemplate) -> Any:
     for place in odd:
         mended[place] = template.mend_text(mended[place])
     return pl.Series(texts.name, mended, dtype=pl.String)
-
-
-def _encode(records: Any) -> bytes:
-    """One JSON object a line. PRIVATE."""
-    buffer = BytesIO()
-    records.write_ndjson(buffer)
-    return buffer.getvalue()
 
 
 def _write_counts(config: Config, run_dir: RunDir, ingest_counts: dict[str, Any], totals: Totals) -> None:

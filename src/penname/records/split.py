@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from penname.config import RecordsConfig
 from penname.errors import DataError
-from penname.privacy.unit import bound_contributions, keyed_fraction
+from penname.records.keyed_columns import bound_contributions, keyed_fractions
 from penname.schemas import CONTENT
 
 Split = Literal["train", "heldout", "test"]
@@ -71,7 +72,7 @@ def split_reviews(reviews: Any, *, privacy_unit: str, config: RecordsConfig) -> 
     reviews = reviews.with_columns(record_ids, name_units(reviews, record_ids, privacy_unit=privacy_unit))
     units = reviews.group_by(UNIT, maintain_order=True).len("num_records")
     # Every fraction is of its unit alone; the join only copies it to the unit's rows.
-    units = units.with_columns(split=pl.Series([split_by_unit(unit, config) for unit in units[UNIT]], dtype=pl.String))
+    units = units.with_columns(split=pl.Series(split_units(units[UNIT].to_list(), config), dtype=pl.String))
     taking_part = reviews.join(units.drop_nulls("split"), on=UNIT, maintain_order="left")
     kept = bound_units(taking_part, config)
     return Splits(
@@ -100,17 +101,22 @@ def bound_units(reviews: Any, config: RecordsConfig) -> Any:
     return reviews if not left_out else placed.filter(~pl.col("place").is_in(left_out)).drop("place")
 
 
-def split_by_unit(unit_id: str, config: RecordsConfig) -> Split | None:
-    """The split of one unit, or None when it does not take part (`keep_frac`).
+def split_units(unit_ids: Sequence[str], config: RecordsConfig) -> list[Split | None]:
+    """The split of each unit, or None when it does not take part (`keep_frac`).
 
     Args:
-      unit_id: The unit. PRIVATE.
+      unit_ids: The units. PRIVATE.
       config: Shares and seed.
     """
+    splits: list[Split | None] = [_choose_split(fraction, config) for fraction in keyed_fractions(config.seed, "split", unit_ids)]
     # Every fraction is below 1: where all take part none needs to be drawn.
-    if config.keep_frac < 1 and keyed_fraction(config.seed, "keep", unit_id) >= config.keep_frac:
-        return None
-    fraction = keyed_fraction(config.seed, "split", unit_id)
+    if config.keep_frac == 1:
+        return splits
+    takes_part = keyed_fractions(config.seed, "keep", unit_ids)
+    return [split if fraction < config.keep_frac else None for split, fraction in zip(splits, takes_part, strict=True)]
+
+
+def _choose_split(fraction: float, config: RecordsConfig) -> Split:
     if fraction < config.test_frac:
         return "test"
     return "heldout" if fraction < config.test_frac + config.heldout_frac else "train"

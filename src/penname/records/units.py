@@ -9,10 +9,10 @@ from typing import Any
 
 from penname.config import RecordsConfig
 from penname.errors import DataError, RunDirError
-from penname.privacy.unit import bound_contributions
-from penname.records.split import name_records, split_by_unit
+from penname.records.keyed_columns import bound_contributions
+from penname.records.split import name_records, split_units
 
-_BATCH_ROWS = 10_000
+_BATCH_ROWS = 20_000
 _MAX_HELD = 20_000
 """Reviews of one unit that are held; of more, only those that the contribution bound chooses."""
 
@@ -69,7 +69,7 @@ def _read_whole_units(path: Path, field: str, config: RecordsConfig) -> Iterator
             held, num_left_out = held[cut:], 0
         if held.height > _MAX_HELD:
             chosen = bound_contributions(name_records(held).to_list(), max_records=config.max_records_per_user, seed=config.seed)
-            takes_part = split_by_unit(held[field][0] or "", config) is not None
+            takes_part = split_units([held[field][0] or ""], config) != [None]
             num_left_out += held.height - len(chosen) if takes_part else 0
             held = held[chosen]
     if held is not None:
@@ -78,8 +78,11 @@ def _read_whole_units(path: Path, field: str, config: RecordsConfig) -> Iterator
 
 def _check_new(units: Units, field: str, done: set[str], path: Path) -> Units:
     """A unit that comes twice would be bounded twice, and give more than it may."""
-    names = set(units.reviews[field].unique())
-    if names & done:
+    column = units.reviews[field]
+    # Where a unit begins: as many names as beginnings, if each stands together.
+    begins = column.filter(column.ne_missing(column.shift())).to_list()
+    names = set(begins)
+    if len(names) < len(begins) or names & done:
         raise DataError(f"{path}: the reviews of one unit do not stand together; ingest again")
     done |= names
     return units
