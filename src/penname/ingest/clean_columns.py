@@ -19,8 +19,11 @@ PLAIN_RANGES = (
 """Signs that no rule touches, wherever they stand: no `&` or `<`, no space, and none that NFC changes or joins with its neighbour."""
 
 _SIGN = "[" + "".join(rf"\x{{{ord(first):x}}}-\x{{{ord(last):x}}}" for first, last in PLAIN_RANGES) + "]"
-_PLAIN_TEXT = rf"\A(?:{_SIGN}+(?:(?: |\n\n?){_SIGN}+)*)?\z"
-_PLAIN_TITLE = rf"\A(?:{_SIGN}+(?: {_SIGN}+)*)?\z"
+# No name follows an ampersand at the end of a word, so that it begins no entity.
+_WORD = rf"(?:{_SIGN}+&?|&)"
+_PLAIN_TEXT = rf"\A(?:{_WORD}(?:(?: |\n\n?){_WORD})*)?\z"
+_PLAIN_TITLE = rf"\A(?:{_WORD}(?: {_WORD})*)?\z"
+_ENTITIES = {"&#34;": '"', "&quot;": '"', "&#39;": "'", "&amp;": "&"}
 _PLAIN_ID = r"\A[!-~]*\z"
 # The empty id, and one that may be a word for nothing, are looked at closely.
 _PLAIN_UNIT_ID = rf"\A[!-~]{{{max(map(len, WORDS_FOR_NOTHING)) + 1},}}\z"
@@ -44,7 +47,21 @@ def parse_ratings(values: list[Any]) -> list[int | None]:
 
 def clean_texts(values: list[str]) -> Any:
     """`clean_text` of every value, as a Polars Series. PRIVATE."""
-    return _clean(values, _PLAIN_TEXT, clean_text)
+    series = _make_series(values)
+    odd = (~series.str.contains(_PLAIN_TEXT)).arg_true()
+    mended = _mend_texts(series.gather(odd))
+    still_odd = (~mended.str.contains(_PLAIN_TEXT)).arg_true()
+    rows = odd.gather(still_odd).to_list()
+    return replace_at(series, odd, replace_at(mended, still_odd, [clean_text(values[row]) for row in rows]))
+
+
+def _mend_texts(texts: Any) -> Any:
+    """What most texts need that are not plain: some of the rules of `clean_text`, in their order.
+
+    Where the result is plain the other rules would have found nothing: an entity, a tag or a comment that they know leaves its `&` or `<`.
+    """
+    texts = texts.str.replace_many(list(_ENTITIES), list(_ENTITIES.values())).str.replace_all("(?i)<br ?/?>", "\n")
+    return texts.str.replace_all(" {2,}", " ").str.replace_all(" ?\n ?", "\n").str.replace_all("\n{3,}", "\n\n").str.strip_chars(" \n")
 
 
 def clean_titles(values: list[str]) -> Any:
@@ -63,16 +80,22 @@ def clean_unit_ids(values: list[str]) -> Any:
 
 
 def _clean(values: list[str], plain: str, clean: Callable[[str], str | None]) -> Any:
+    series = _make_series(values)
+    odd = (~series.str.contains(plain)).arg_true()
+    return replace_at(series, odd, [clean(values[i]) for i in odd.to_list()])
+
+
+def replace_at(series: Any, places: Any, values: Any) -> Any:
+    """A Polars Series of texts with other values at some places, given in their order; what stays is not copied. PRIVATE."""
+    import numpy as np
     import polars as pl
 
-    series = _make_series(values)
-    odd = (~series.str.contains(plain)).arg_true().to_list()
-    if not odd:
+    if not len(places):
         return series
-    cleaned: list[str | None] = list(values)
-    for i in odd:
-        cleaned[i] = clean(values[i])
-    return pl.Series(cleaned, dtype=pl.String)
+    # The others come from where they stand, these from behind the end.
+    sources = np.arange(len(series), dtype=np.uint32)
+    sources[places.to_numpy()] = np.arange(len(series), len(series) + len(places))
+    return pl.concat([series, pl.Series(values, dtype=pl.String)], rechunk=True).gather(pl.Series(sources))
 
 
 def _make_series(values: list[str]) -> Any:

@@ -6,10 +6,12 @@ import shutil
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from penname.config import Config, DataConfig, EngineConfig
+from penname.distributed.ahead import map_ahead
 from penname.errors import RunDirError
 from penname.ingest.catalogue import Catalogue, CatalogueReader, build_domain, public_products
 from penname.ingest.clean_workers import clean_chunks
@@ -152,15 +154,18 @@ def _clean_reviews(files: TableFiles, rules: ReviewRules, tally: Tally, progress
 
 
 def _finish_parts(parts: list[Part], folder: Path, tally: Tally, rules: ReviewRules, num_bits: int) -> Any:
-    """Writes the parts, one after the other; returns the products that the reviews name, as a frame, where those are public."""
+    """Writes the parts, two at a time; returns the products that the reviews name, as a frame, where those are public."""
     import polars as pl
 
     names = [file.name for file in tally.files]
     with_products = rules.products is None and "product_title" in rules.fields
     products: set[tuple[str, str, str]] = set()
-    for number, part in enumerate(parts):
-        target = folder / f"part-{number:05d}.parquet"
-        done: FinishedPart = finish_part(part, target, file_names=names, unit_field=rules.unit_field, start=num_bits, with_products=with_products)
+    finish = partial(finish_part, file_names=names, unit_field=rules.unit_field, start=num_bits, with_products=with_products)
+
+    def finish_numbered(numbered: tuple[int, Part]) -> FinishedPart:
+        return finish(numbered[1], folder / f"part-{numbered[0]:05d}.parquet")
+
+    for done in map_ahead(finish_numbered, enumerate(parts)):
         tally.drop_later("duplicate", done.copies.iter_rows())
         products.update(done.products)
     return pl.DataFrame(sorted(products), schema=dict.fromkeys(("product_id", "title", "category"), pl.String), orient="row")

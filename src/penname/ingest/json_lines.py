@@ -18,6 +18,7 @@ from penname.ingest.rejects import Reject
 from penname.ingest.table import Table, check_columns
 
 _PROBE_ROWS = 100
+_LINE_FEED, _CARRIAGE_RETURN, _OPEN, _CLOSE = b"\n\r{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,21 @@ class JsonBlock:
 
     def _read_plain_lines(self, columns: tuple[str, ...], batch: RawBatch) -> list[Any] | None:
         """All lines at once, or None where one of them is not simply an object. What becomes of a line is the same either way."""
-        lines = self._split()
-        if self.block.codec != "utf-8" or len(self.block.data) > MAX_LINE_BYTES or not is_utf8(self.block.data):
+        data = self.block.data
+        if self.block.codec != "utf-8" or len(data) > MAX_LINE_BYTES or not (num_lines := count_object_lines(data)) or not _is_utf8_block(data):
             return None
         try:
-            rows = list(map(_make_decode(columns), lines))
+            rows = _make_decoder(columns).decode_lines(data)
         except (ValueError, RecursionError):
             return None
-        batch.lines = list(range(self.block.first_line, self.block.first_line + len(lines)))
+        # Each line holds one value or more: as many values as lines are one each.
+        if len(rows) != num_lines:
+            return None
+        batch.lines = list(range(self.block.first_line, self.block.first_line + num_lines))
         return rows
 
     def _read_each_line(self, columns: tuple[str, ...], batch: RawBatch) -> list[Any]:
-        decode, rows = _make_decode(columns), list[Any]()
+        decode, rows = _make_decoder(columns).decode, list[Any]()
         for number, line in enumerate(self._split(), self.block.first_line):
             try:
                 # A value that is read past is not decoded: that it is text must be seen otherwise.
@@ -86,6 +90,43 @@ class JsonBlock:
         return _row_type(len(columns))(*(value.get(column, MISSING) for column in columns))
 
 
+def count_object_lines(data: bytes) -> int:
+    """How many lines these are, where each begins with a brace and ends with one; otherwise 0.
+
+    Between the two braces at a line end no value can go on: inside a text there is no line end, and elsewhere a comma would have to stand between them.
+    So in such lines every value of JSON begins and ends within one line, whoever reads on from one to the next. The line end may be CRLF. PRIVATE.
+
+    >>> count_object_lines(b'{"a": 1}\\n{"a": 2}\\n'), count_object_lines(b'{"a":\\n1}\\n')
+    (2, 0)
+    """
+    import numpy as np
+
+    if not data:
+        return 0
+    signs = np.frombuffer(data, dtype=np.uint8)
+    begins = np.flatnonzero(signs == _LINE_FEED) + 1
+    ends = begins - 2
+    if not data.endswith(b"\n"):
+        ends = np.append(ends, len(data) - 1)
+    begins = np.concatenate(([0], begins[begins < len(data)]))
+    # A place before the first byte counts from the last one: such a line is empty, and does not begin with a brace.
+    ends = ends - (signs[ends] == _CARRIAGE_RETURN)
+    return len(ends) if (signs[begins] == _OPEN).all() and (signs[ends] == _CLOSE).all() else 0
+
+
+def _is_utf8_block(data: bytes) -> bool:
+    """`is_utf8` of megabytes, without making a text of them."""
+    import pyarrow
+
+    offsets = len(data).to_bytes(8, "little").rjust(16, b"\0")
+    text = pyarrow.Array.from_buffers(pyarrow.large_string(), 1, [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(data)])
+    try:
+        text.validate(full=True)
+    except pyarrow.ArrowInvalid:
+        return False
+    return True
+
+
 def is_utf8(data: bytes) -> bool:
     """Whether bytes are UTF-8."""
     if data.isascii():
@@ -107,19 +148,23 @@ def _row_type(num_columns: int, columns: tuple[str, ...] | None = None) -> type:
 
 
 @functools.lru_cache(maxsize=64)
-def _make_decode(columns: tuple[str, ...]) -> Callable[[bytes], Any]:
-    """A function from a line to a row with these columns; what else stands in the line is read past. Raises ValueError or RecursionError."""
+def _make_decoder(columns: tuple[str, ...]) -> Any:
+    """From lines to rows with these columns; what else stands in a line is read past. Raises ValueError or RecursionError."""
     import msgspec
 
     try:
-        return msgspec.json.Decoder(_row_type(len(columns), columns)).decode
+        return msgspec.json.Decoder(_row_type(len(columns), columns))
     except ValueError:
-        # A name with a quotation mark or a control character: every line goes the long way.
-        return _refuse
+        return _Refusal()
 
 
-def _refuse(_: bytes) -> NoReturn:
-    raise ValueError
+class _Refusal:
+    """For a name with a quotation mark or a control character: every line goes the long way."""
+
+    def decode(self, _: bytes) -> NoReturn:
+        raise ValueError
+
+    decode_lines = decode
 
 
 def read_json_lines(table: Table, advance: Callable[[float], None]) -> Iterator[JsonBlock]:

@@ -12,6 +12,8 @@ from penname.run_dir import write_atomic
 
 _GROUP_ROWS = 20_000
 _GROUP_BYTES = 16 * 2**20
+_DISTINCT = ("source", "title", "text")
+"""Columns with hardly a value twice, for which a dictionary would be work for nothing."""
 
 
 @contextmanager
@@ -24,17 +26,20 @@ def write_parquet(path: Path, row_type: type) -> Generator[Callable[[Any], None]
     Returns:
       A function that adds a Polars frame with these columns.
     """
+    import polars
     import pyarrow
     import pyarrow.parquet
 
     schema = _arrow_schema(row_type)
-    with write_atomic(path, "wb") as handle, pyarrow.parquet.ParquetWriter(handle, schema, compression="zstd") as writer:
+    repeated = [name for name in schema.names if name not in _DISTINCT]
+    options = {"compression": "zstd", "use_dictionary": repeated, "write_statistics": False}
+    with write_atomic(path, "wb") as handle, pyarrow.parquet.ParquetWriter(handle, schema, **options) as writer:
 
         def add(frame: Any) -> None:
             bytes_a_row = frame.estimated_size() / max(1, frame.height)
             group_rows = max(1, min(_GROUP_ROWS, int(_GROUP_BYTES / max(1, bytes_a_row))))
             for group in frame.select(schema.names).iter_slices(group_rows):
-                writer.write_table(group.to_arrow().cast(schema))
+                writer.write_table(group.to_arrow(compat_level=polars.CompatLevel.oldest()).cast(schema))
 
         yield add
 
@@ -42,7 +47,8 @@ def write_parquet(path: Path, row_type: type) -> Generator[Callable[[Any], None]
 def _arrow_schema(row_type: type) -> Any:
     import pyarrow
 
-    types = {str: pyarrow.string(), int: pyarrow.int64(), str | None: pyarrow.string()}
+    # Texts as Polars hands them over without another copy; in the file both kinds of string are the same.
+    types = {str: pyarrow.large_string(), int: pyarrow.int64(), str | None: pyarrow.large_string()}
     hints = get_type_hints(row_type)
     return pyarrow.schema(
         [pyarrow.field(field.name, types[hints[field.name]], nullable=hints[field.name] == str | None) for field in dataclasses.fields(row_type)]

@@ -77,7 +77,11 @@ def _read_values(raw: RawBatch, rules: ReviewRules) -> tuple[dict[str, list[Any]
     bad: dict[int, Reject] = {}
     for field in rules.fields:
         column = raw.columns[field]
-        if field in rules.needed and MISSING in column:
+        types = set(map(type, column))
+        if types <= {str} and field != "rating":
+            values[field] = column
+            continue
+        if field in rules.needed and type(MISSING) in types:
             for i, value in enumerate(column):
                 if value is MISSING:
                     bad.setdefault(i, Reject(raw.lines[i], "missing_field", field))

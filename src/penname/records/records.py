@@ -94,15 +94,10 @@ def fill_columns(template: str, rows: Any) -> Any:
 
 
 def _mend_texts(texts: Any, template: RecordTemplate) -> Any:
-    """`template.mend_text` of every text; few have the end mark in them."""
-    import polars as pl
-
-    if not template.end or not (odd := texts.str.contains(template.end, literal=True).arg_true().to_list()):
-        return texts
-    mended = texts.to_list()
-    for place in odd:
-        mended[place] = template.mend_text(mended[place])
-    return pl.Series(texts.name, mended, dtype=pl.String)
+    """`template.mend_text` of every text."""
+    while template.end and texts.str.contains(template.end, literal=True).any():
+        texts = texts.str.replace_all(template.end, template.end[:-1], literal=True)
+    return texts
 
 
 def _write_counts(config: Config, run_dir: RunDir, ingest_counts: dict[str, Any], totals: Totals) -> None:

@@ -1,9 +1,15 @@
 """A line is read alone: what becomes of it depends neither on its neighbours nor on which way they made the block go."""
 
-import pytest
+import json
+from unittest import mock
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penname.ingest import json_lines
 from penname.ingest.input_file import Block
-from penname.ingest.json_lines import JsonBlock
+from penname.ingest.json_lines import JsonBlock, count_object_lines
 from penname.ingest.raw_batch import MISSING
 
 COLUMNS = {"text": "text", "rating": "stars", "user_id": "who", "unit_id": "who"}
@@ -68,3 +74,36 @@ def test_a_column_may_have_any_name():
 def test_a_block_in_another_encoding():
     block = Block(1, '{"text": "naïve"}\n{"text": "plain"}'.encode("latin-1"), "iso8859-1")
     assert [row.values["text"] for row in JsonBlock({"text": "text"}, block).parse().rows()] == ["naïve", "plain"]
+
+
+PIECES = [
+    b"{", b"}", b"{}", b"\n", b"\r\n", b"\r", b" ", b",", b":", b'"', b'"text"', b'"stars"', b"[", b"]", b"1", b"null", b'{"text": "a"}', b'{"stars": 5}',
+    b'{"text": "a"}\n{"stars": 5}\n', b"}\n{", b"\\", b"\xff", b"\x00", b"\xef\xbb\xbf", b'{"text": "a", "text": 2}', b"{}{}",
+    b'{"text": [{}', b'"\\ud800"', b"NaN", b"\xf0\x9f\x98\x80",
+]  # fmt: skip
+
+
+@settings(max_examples=600, deadline=None, derandomize=True)
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=14))
+def test_a_block_is_read_as_each_of_its_lines_is(pieces):
+    """Also where the pieces of one line make sense only together with the next."""
+    block = JsonBlock(COLUMNS, Block(7, b"".join(pieces), "utf-8"))
+    found = list(block.parse().rows())
+    with mock.patch.object(json_lines, "count_object_lines", return_value=0):
+        assert found == list(block.parse().rows())
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("has_last_end", [True, False])
+def test_lines_of_objects_are_counted(end, has_last_end):
+    lines = [json.dumps({"text": text}).encode() for text in ("a", "}\n{", "\N{GRINNING FACE}")]
+    data = end.join(lines) + (end if has_last_end else b"")
+    assert count_object_lines(data) == 3
+    assert [row.values for row in read(*lines)] == [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\n", b"\r\n", b"\n\r", b"{}\n\n{}", b"\n{}", b"{}\n\r\n", b' {}\n{}', b'{"a":\n{}}', b"{} \n{}", b"{}\n1", b"[{}\n{}]"]
+)  # fmt: skip
+def test_other_lines_are_not(data):
+    assert count_object_lines(data) == 0

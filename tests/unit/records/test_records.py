@@ -260,12 +260,13 @@ def test_parts_that_are_missing_or_damaged(tmp_path):
         run_records(Config(), RunDir(tmp_path))
 
 
-NASTY = ["{rating}", "a {category} b", "}{", "two\nlines", "\U0001f600", "###", "a ### b ##### c", "#", "", "\\n"]
+NASTY = ["{rating}", "a {category} b", "}{", "two\nlines", "\U0001f600", "###", "a ### b ##### c", "#", "$1$ $1$$1$ $$1$1$", "", "\\n"]
 
 
 @pytest.mark.parametrize("num_rows", [0, 1, len(NASTY)])
-def test_a_whole_frame_is_filled_as_each_row_is(num_rows):
-    template = RecordTemplate("{{ {category} }}|{rating}{product_title} {rating}", "<{title}> {text}###", "t/1")
+@pytest.mark.parametrize("end", ["###", "$1$", ""])
+def test_a_whole_frame_is_filled_as_each_row_is(num_rows, end):
+    template = RecordTemplate("{{ {category} }}|{rating}{product_title} {rating}", "<{title}> {text}" + end, "t/1")
     rows = [
         {"rating": 1 + i % 5, "category": NASTY[i], "product_title": NASTY[-i], "title": NASTY[i - 3], "text": NASTY[i], UNIT: f"u{i}", RECORD_ID: f"r{i}"}
         for i in range(num_rows)
