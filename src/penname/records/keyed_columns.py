@@ -1,6 +1,6 @@
 """The keyed draws of privacy/unit.py for many identities at once, with what depends on the key alone done once.
 
-Every function here gives what its namesake gives; a test compares the two.
+Every function here gives what its namesake gives one by one; a test compares the two.
 """
 
 from __future__ import annotations
@@ -30,14 +30,28 @@ def keyed_fractions(seed: int, purpose: str, identities: Sequence[str]) -> list[
     return [int.from_bytes(digest[:7], "big") / (1 << 56) for digest in digests]
 
 
-def bound_contributions(record_ids: Sequence[str], *, max_records: int, seed: int) -> list[int]:
-    """The records that one unit keeps: `bound_contributions` of privacy/unit.py. PRIVATE.
+def bound_contributions(record_ids: Sequence[Sequence[str]], *, max_records: int, seed: int) -> list[int]:
+    """`bound_contributions` of every unit.
 
-    Guarantee: one unit keeps at most `max_records` records, whatever the other units hold.
+    Guarantee: each unit keeps at most `max_records` records, whatever the others hold.
+
+    Args:
+      record_ids: Ids of the records of each unit, distinct within it. PRIVATE.
+      max_records: Bound >= 1.
+      seed: Key of the hash that draws.
+    Returns:
+      Positions in all the ids, unit after unit, in their old order. PRIVATE.
+
+    >>> bound_contributions([["a"], ["b", "c"]], max_records=2, seed=1)
+    [0, 1, 2]
     """
-    fractions = keyed_fractions(seed, "bound_contributions", record_ids)
-    order = sorted(range(len(record_ids)), key=fractions.__getitem__)
-    return sorted(order[:max_records])
+    import numpy as np
+
+    fractions = keyed_fractions(seed, "bound_contributions", [name for names in record_ids for name in names])
+    sizes = np.array([len(names) for names in record_ids], dtype=np.int64)
+    order = np.lexsort((np.array(fractions), np.repeat(np.arange(len(sizes)), sizes)))
+    places_in_unit = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.sort(order[places_in_unit < max_records]).tolist()
 
 
 @functools.lru_cache(maxsize=16)

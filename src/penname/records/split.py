@@ -90,15 +90,19 @@ def bound_units(reviews: Any, config: RecordsConfig) -> Any:
       reviews: Polars frame of whole units, with UNIT, RECORD_ID and num_records, how many each unit has. PRIVATE.
       config: Bound and seed.
     """
+    import numpy as np
     import polars as pl
 
-    placed = reviews.with_row_index("place")
     is_over = pl.col("num_records") > config.max_records_per_user
-    left_out: list[int] = []
-    for record_ids, places in placed.filter(is_over).group_by(UNIT, maintain_order=True).agg(RECORD_ID, "place").select(RECORD_ID, "place").iter_rows():
-        chosen = bound_contributions(record_ids, max_records=config.max_records_per_user, seed=config.seed)
-        left_out += (places[i] for i in sorted(set(range(len(places))) - set(chosen)))
-    return reviews if not left_out else placed.filter(~pl.col("place").is_in(left_out)).drop("place")
+    over = reviews.with_row_index("place").filter(is_over).group_by(UNIT, maintain_order=True).agg(RECORD_ID, "place")
+    if not over.height:
+        return reviews
+    record_ids, places = over[RECORD_ID].to_list(), over["place"].explode().to_numpy()
+    chosen = bound_contributions(record_ids, max_records=config.max_records_per_user, seed=config.seed)
+    stays = np.ones(reviews.height, dtype=bool)
+    stays[places] = False
+    stays[places[chosen]] = True
+    return reviews.filter(stays)
 
 
 def split_units(unit_ids: Sequence[str], config: RecordsConfig) -> list[Split | None]:

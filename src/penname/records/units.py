@@ -11,6 +11,7 @@ from penname.config import RecordsConfig
 from penname.errors import DataError, RunDirError
 from penname.records.keyed_columns import bound_contributions
 from penname.records.split import name_records, split_units
+from penname.schemas import CONTENT
 
 _BATCH_ROWS = 20_000
 _MAX_HELD = 20_000
@@ -68,7 +69,7 @@ def _read_whole_units(path: Path, field: str, config: RecordsConfig) -> Iterator
             yield _check_new(Units(held[:cut], num_left_out), field, done, path)
             held, num_left_out = held[cut:], 0
         if held.height > _MAX_HELD:
-            chosen = bound_contributions(name_records(held).to_list(), max_records=config.max_records_per_user, seed=config.seed)
+            chosen = bound_contributions([name_records(held).to_list()], max_records=config.max_records_per_user, seed=config.seed)
             takes_part = split_units([held[field][0] or ""], config) != [None]
             num_left_out += held.height - len(chosen) if takes_part else 0
             held = held[chosen]
@@ -94,7 +95,7 @@ def _read_batches(path: Path) -> Iterator[Any]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=list(CONTENT)):
                 yield pl.from_arrow(batch)
     except (ArrowException, OSError):
         raise RunDirError(f"{path}: is damaged; ingest again") from None

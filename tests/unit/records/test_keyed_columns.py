@@ -1,6 +1,5 @@
 """Many draws at once are those that privacy/unit.py gives one by one."""
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -19,14 +18,13 @@ def test_fractions_are_those_of_single_identities(seed, purpose, identities):
     assert keyed_fractions(seed, purpose, identities) == [unit.keyed_fraction(seed, purpose, identity) for identity in identities]
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(identities=IDENTITIES.map(lambda names: list(dict.fromkeys(names))), seed=st.integers(0, 99), max_records=st.integers(1, 9))
-def test_the_bound_keeps_the_same_records(identities, seed, max_records):
-    expected = unit.bound_contributions(identities, max_records=max_records, seed=seed)
-    assert bound_contributions(identities, max_records=max_records, seed=seed) == expected
-
-
-@pytest.mark.parametrize("num_records", [0, 1, 100])
-def test_the_bound_of_many_records(num_records):
-    names = [f"r{i}" for i in range(num_records)]
-    assert bound_contributions(names, max_records=7, seed=3) == unit.bound_contributions(names, max_records=7, seed=3)
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(units=st.lists(IDENTITIES.map(lambda names: list(dict.fromkeys(names))), max_size=5), seed=st.integers(0, 99), max_records=st.integers(1, 9))
+@example(units=[[], ["a"], []], seed=0, max_records=1)
+@example(units=[[f"r{i}" for i in range(100)], [f"r{i}" for i in range(50, 150)]], seed=3, max_records=7)
+def test_each_unit_keeps_the_records_that_it_would_keep_alone(units, seed, max_records):
+    expected, start = [], 0
+    for names in units:
+        expected += [start + place for place in unit.bound_contributions(names, max_records=max_records, seed=seed)]
+        start += len(names)
+    assert bound_contributions(units, max_records=max_records, seed=seed) == expected
