@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -91,7 +92,9 @@ def _read_and_write(data: DataConfig, sources: Sources, run_dir: RunDir, engine:
             tally.check_malformed()
             check_unit_ids(tally, sources.unit, drop_rows_without_id=data.drop_rows_without_id)
             parts = spill.finish()
-        named = _finish_parts(parts, folder, tally, rules, num_bits)
+        with ThreadPoolExecutor(1) as beside:
+            hashes = beside.submit(_hash_files, sources)
+            named = _finish_parts(parts, folder, tally, rules, num_bits)
         shutil.rmtree(folder / ".spill")
         tally.check_not_empty(num_kept=tally.as_counts()["kept"], rows="reviews")
         public = named if products is None else public_products(products, rules.domain)
@@ -106,7 +109,7 @@ def _read_and_write(data: DataConfig, sources: Sources, run_dir: RunDir, engine:
         "products_are_public": data.products_are_public or products is not None,
         "num_products": len(public),
         "catalogue": product_tally.as_counts() if product_tally is not None else None,
-        "sources": [*_describe_sources("catalogue", product_tally), *_describe_sources("reviews", tally)],
+        "sources": [*_describe_sources("catalogue", product_tally, hashes.result()), *_describe_sources("reviews", tally, hashes.result())],
     }
 
 
@@ -175,9 +178,13 @@ def _guess_bytes(path: Path) -> int:
     return path.stat().st_size * _UNPACKED.get(path.suffix.lower(), 1)
 
 
-def _describe_sources(role: str, tally: Tally | None) -> list[dict[str, Any]]:
+def _hash_files(sources: Sources) -> dict[Path, str]:
+    return {file.path: hash_path(file.path) for files in sources.all_files for file in files.files}
+
+
+def _describe_sources(role: str, tally: Tally | None, hashes: dict[Path, str]) -> list[dict[str, Any]]:
     files = tally.files if tally is not None else []
-    return [{"role": role, "file": file.name, "num_bytes": file.path.stat().st_size, "sha256": hash_path(file.path), **count_file(file)} for file in files]
+    return [{"role": role, "file": file.name, "num_bytes": file.path.stat().st_size, "sha256": hashes[file.path], **count_file(file)} for file in files]
 
 
 def _summary(counts: dict[str, Any]) -> str:
