@@ -21,7 +21,7 @@ from penname.template import RecordTemplate
 
 
 def run_records(config: Config, run_dir: RunDir) -> None:
-    """Splits units, bounds contributions, fills the template; memory holds some thousands of reviews.
+    """Splits units, bounds contributions, fills the template; memory holds some ten thousands of reviews.
 
     Args:
       config: Section `records`; of `privacy` only whether the unit was asked for, ingest has chosen it.
