@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from penname.model.device import settle_products
+
 # One thread for a worker, and for a process that it starts: on two cores, the threads of two workers spin while they wait for each other, and that takes as
 # long as all else. Set here, before anything imports torch. What is about threads sets their number itself (`two_threads`), and those sleep while they wait.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
+# As every process of the program does before its first product; here it must be before any test's.
+settle_products()
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"

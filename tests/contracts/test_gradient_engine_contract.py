@@ -75,7 +75,7 @@ def engine_gradients(engine, model, units, layout):
     grads, losses = [], []
     for batch in layout.cut(units):
         part, part_losses = engine.unit_gradients(layout.lay_out(model, batch), len(batch))
-        grads.extend((next(i for i, unit in enumerate(units) if unit is owner), row) for owner, row in zip(batch, part, strict=True))
+        grads.extend((next(i for i, unit in enumerate(units) if unit is owner), row) for owner, row in zip(batch, part.clone(), strict=True))
         losses.append(part_losses)
     return torch.stack([row for _, row in sorted(grads, key=lambda pair: pair[0])]), torch.cat(losses)
 

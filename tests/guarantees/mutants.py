@@ -299,6 +299,16 @@ _UNITS = [
     ),
     Mutant(
         "issue",
+        "the gradients of one batch stay in the memory that the next one uses",
+        "privacy.gradients:LoraEngine._make_zeros",
+        ".zero_()",
+        "",
+        "self_check",
+        "self-check",
+        "self-check batch_mates: what a unit adds to the sum changes",
+    ),
+    Mutant(
+        "issue",
         "nothing is clipped",
         "privacy.clipping:clip_and_sum",
         "(min(1.0, bound / norm) if norm else 1.0)",

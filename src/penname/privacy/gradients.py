@@ -2,7 +2,7 @@
 
 Contract. An engine is built on a model whose trainable parameters are the weights of bias-free linear layers. `unit_gradients(passes, U)` runs
 each pass once forward and once backward and gives one gradient a unit, (U, P) float32: the mean over the unit's own rows, P in the order of
-`trainable_parameters(model)`. A unit's gradient is computed from its own rows alone.
+`trainable_parameters(model)`. A unit's gradient is computed from its own rows alone. What is returned holds until the next call.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ class LoraEngine:
     def __init__(self, model: nn.Module) -> None:
         self._offsets: dict[int, int] = {}
         self.num_params, self._device = 0, next(model.parameters()).device
+        self._kept = torch.empty(0, 0)
         modules = list(model.modules())
         reporters = [getattr(module, "product_reporter", None) for module in modules]
         self._reporters = [reporter for reporter in reporters if isinstance(reporter, ProductReporter)]
@@ -124,14 +125,27 @@ class LoraEngine:
         self._hooked = [layer for key, layer in owners.items() if key in self._offsets and key not in reported]
 
     def unit_gradients(self, passes: Sequence[RowPass], num_units: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients (U, P), one a unit, and losses, one a row in the order of the passes. PRIVATE."""
+        """Gradients (U, P), one a unit, in memory that the next call uses again, and losses, one a row in the order of the passes. PRIVATE."""
         counts = count_rows_of_units(passes, num_units)
-        grads = torch.zeros(num_units, self.num_params, device=self._device)
-        losses = [self._run(row_pass, grads) for row_pass in passes]
+        grads = self._make_zeros(num_units)
+        try:
+            losses = [self._run(row_pass, grads) for row_pass in passes]
+        except RuntimeError:
+            # Perhaps there was no memory: the next try, with fewer units, must not find this much of it taken.
+            self._kept = torch.empty(0, 0)
+            raise
         for unit, count in enumerate(counts):
             if count > 1:
                 grads[unit] /= count
         return grads, torch.cat(losses) if losses else torch.zeros(0)
+
+    def _make_zeros(self, num_units: int) -> torch.Tensor:
+        """(U, P) of zeros. New memory of this size costs as much as the products that are written to it."""
+        if len(self._kept) < num_units:
+            # Let go before more is taken.
+            self._kept = torch.empty(0, 0)
+            self._kept = torch.empty(num_units, self.num_params, device=self._device)
+        return self._kept[:num_units].zero_()
 
     def _run(self, row_pass: RowPass, grads: torch.Tensor) -> torch.Tensor:
         products = _RowProducts(row_pass, self._offsets, grads)

@@ -49,7 +49,7 @@ def gradients(model, units, frozen):
         frozen.compute([record for unit in units for record in unit])
     for batch in layout.cut(units):
         grads, losses = engine.unit_gradients(layout.lay_out(model, batch, frozen), len(batch))
-        rows |= {id(unit): (row, loss) for unit, row, loss in zip(batch, grads, losses, strict=True)}
+        rows |= {id(unit): (row, loss) for unit, row, loss in zip(batch, grads.clone(), losses, strict=True)}
     return rows
 
 

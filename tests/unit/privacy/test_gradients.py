@@ -55,6 +55,24 @@ def test_no_rows_give_no_gradient():
     assert losses.shape == (0,)
 
 
+def test_a_batch_that_failed_keeps_no_memory_from_the_next():
+    layer = torch.nn.Linear(1, 3, bias=False)
+    engine, passes = LoraEngine(layer), make_passes(layer, GRADS, [0, 1, 2, 3], rows_a_pass=10)
+    first = engine.unit_gradients(passes, 4)[0]
+    assert first.data_ptr() == engine.unit_gradients(passes, 4)[0].data_ptr()
+
+    def fail():
+        raise torch.OutOfMemoryError("no memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.unit_gradients([RowPass(fail, [2], [0])], 1)
+    # The old memory is held here alone; nothing of what was in it is in the next.
+    first.fill_(7.0)
+    again = engine.unit_gradients(passes, 4)[0]
+    assert again.data_ptr() != first.data_ptr()
+    torch.testing.assert_close(again, GRADS)
+
+
 def test_a_row_that_is_not_finite_stays_with_its_unit():
     grads = GRADS.clone()
     grads[1, 0] = float("inf")
