@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import string
 from contextlib import ExitStack
 from dataclasses import fields
@@ -43,7 +45,7 @@ def run_records(config: Config, run_dir: RunDir) -> None:
         for units, splits, records in map_ahead(work, read_units(run_dir.path("reviews"), privacy_unit=privacy_unit, config=config.records)):
             totals.add(splits, num_reviews=units.reviews.height, num_left_out=units.num_left_out)
             for split, frame in records.items():
-                frame.write_ndjson(handles[split])
+                write_lines(frame, handles[split])
         check_splits(totals, privacy_unit=privacy_unit, config=config.records)
     _write_counts(config, run_dir, ingest_counts, totals)
 
@@ -98,6 +100,24 @@ def _mend_texts(texts: Any, template: RecordTemplate) -> Any:
     while template.end and texts.str.contains(template.end, literal=True).any():
         texts = texts.str.replace_all(template.end, template.end[:-1], literal=True)
     return texts
+
+
+def write_lines(records: Any, handle: IO[bytes]) -> None:
+    """Writes a frame as JSON lines, past the interpreter.
+
+    Args:
+      records: Polars frame. PRIVATE.
+      handle: A file on disk, to which nobody else writes.
+    Raises:
+      OSError: as Python raises it, with its number: Polars tells it in words only.
+    """
+    try:
+        records.write_ndjson(handle)
+    except OSError as error:
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        if error.errno is not None or told is None:
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1]))) from None
 
 
 def _write_counts(config: Config, run_dir: RunDir, ingest_counts: dict[str, Any], totals: Totals) -> None:

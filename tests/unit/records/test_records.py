@@ -1,6 +1,8 @@
 """Records: split by user, bounded contributions, and one unit never moves another."""
 
 import dataclasses
+import errno
+import json
 import re
 from collections import Counter, defaultdict
 
@@ -12,7 +14,7 @@ from penname.errors import DataError, RunDirError, UsageError
 from penname.ingest.order import add_order_keys, sort_reviews
 from penname.ingest.parquet_writer import write_parquet
 from penname.records import units
-from penname.records.records import make_records, run_records
+from penname.records.records import make_records, run_records, write_lines
 from penname.records.split import RECORD_ID, SPLITS, UNIT, split_units
 from penname.run_dir import RunDir, read_json, read_rows, write_json
 from penname.schemas import Record, Review
@@ -280,3 +282,17 @@ def test_a_whole_frame_is_filled_as_each_row_is(num_rows, end):
     assert records["completion"].to_list() == [template.fill_completion(title=row["title"], text=row["text"]) for row in rows]
     # The text itself stays as it was read.
     assert records["text"].to_list() == [row["text"] for row in rows]
+
+
+def test_frames_are_written_one_behind_the_other(tmp_path):
+    rows = [{"record_id": str(i), "rating": i, "text": text} for i, text in enumerate([*NASTY, '"\\', "\x00\x1f", "\u2028"])]
+    with open(tmp_path / "lines.jsonl", "wb") as handle:
+        for piece in (rows[:4], [], rows[4:]):
+            write_lines(pl.DataFrame(piece, schema={"record_id": pl.String, "rating": pl.Int64, "text": pl.String}), handle)
+    assert [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text(encoding="utf-8").split("\n")[:-1]] == rows
+
+
+def test_a_full_disk_is_told_by_its_number():
+    with open("/dev/full", "wb", buffering=0) as handle, pytest.raises(OSError, match="No space left") as caught:
+        write_lines(pl.DataFrame({"text": ["x" * 99] * 99}), handle)
+    assert caught.value.errno == errno.ENOSPC
