@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
+import functools
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 
 from penname.privacy.errors import PrivacyError
 
 NEIGHBORING_RELATION = "ADD_OR_REMOVE_ONE"
+# Of SHA-256, as HMAC pads its key.
+_BLOCK_BYTES = 64
 
 _UNIT_DEFINITIONS = {
     "user": "one user: everything that one user id wrote",
@@ -56,24 +59,45 @@ def keyed_fraction(seed: int, purpose: str, identity: str) -> float:
     >>> 0 <= keyed_fraction(1, "split", "user-7") < 1
     True
     """
-    digest = hmac.digest(f"{purpose}:{seed}".encode(), identity.encode(errors="surrogatepass"), "sha256")
-    return int.from_bytes(digest[:7], "big") / (1 << 56)
+    return keyed_fractions(seed, purpose, [identity])[0]
 
 
-def bound_contributions(record_ids: Sequence[str], *, max_records: int, seed: int) -> list[int]:
-    """Chooses at most `max_records` of one unit's records, at random and not by content.
+def keyed_fractions(seed: int, purpose: str, identities: Sequence[str]) -> list[float]:
+    """`keyed_fraction` of every identity, with its guarantee; what depends on the key alone is done once. PRIVATE."""
+    inner, outer = _make_pads(f"{purpose}:{seed}".encode())
+    digests = [sha256(outer + sha256(inner + identity.encode(errors="surrogatepass")).digest()).digest() for identity in identities]
+    return [int.from_bytes(digest[:7], "big") / (1 << 56) for digest in digests]
 
-    Guarantee: one unit keeps at most `max_records` records, whatever the other units hold.
+
+@functools.lru_cache(maxsize=16)
+def _make_pads(key: bytes) -> tuple[bytes, bytes]:
+    """The block that HMAC puts before the message, and the one before the hash of that."""
+    block = (sha256(key).digest() if len(key) > _BLOCK_BYTES else key).ljust(_BLOCK_BYTES, b"\0")
+    return bytes(byte ^ 0x36 for byte in block), bytes(byte ^ 0x5C for byte in block)
+
+
+def bound_contributions(record_ids: Sequence[Sequence[str]], *, max_records: int, seed: int) -> list[int]:
+    """Chooses at most `max_records` records of every unit, at random and not by content.
+
+    Guarantee: each unit keeps at most `max_records` records, and which ones depends on its own alone, whatever the other units hold.
 
     Args:
-      record_ids: Ids of one unit's records, distinct. PRIVATE.
+      record_ids: Ids of the records of each unit, distinct within it. PRIVATE.
       max_records: Bound >= 1.
       seed: Key of the hash that draws.
     Returns:
-      Positions into `record_ids`, in their old order. PRIVATE.
+      Positions in all the ids, unit after unit, in their old order. PRIVATE.
+
+    >>> bound_contributions([["a"], ["b", "c"]], max_records=2, seed=1)
+    [0, 1, 2]
     """
-    order = sorted(range(len(record_ids)), key=lambda i: keyed_fraction(seed, "bound_contributions", record_ids[i]))
-    return sorted(order[:max_records])
+    import numpy as np
+
+    fractions = keyed_fractions(seed, "bound_contributions", [name for names in record_ids for name in names])
+    sizes = np.array([len(names) for names in record_ids], dtype=np.int64)
+    order = np.lexsort((np.array(fractions), np.repeat(np.arange(len(sizes)), sizes)))
+    places_in_unit = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.sort(order[places_in_unit < max_records]).tolist()
 
 
 def group_by_unit(unit_ids: Iterable[str]) -> list[list[int]]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from penname.config import RecordsConfig
 from penname.errors import DataError
-from penname.records.keyed_columns import bound_contributions, keyed_fractions
+from penname.privacy.unit import bound_contributions, keyed_fractions
 from penname.schemas import CONTENT
 
 Split = Literal["train", "heldout", "test"]

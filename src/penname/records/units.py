@@ -9,7 +9,7 @@ from typing import Any
 
 from penname.config import RecordsConfig
 from penname.errors import DataError, RunDirError
-from penname.records.keyed_columns import bound_contributions
+from penname.privacy.unit import bound_contributions
 from penname.records.split import name_records, split_units
 from penname.schemas import CONTENT
 

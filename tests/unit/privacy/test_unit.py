@@ -1,7 +1,14 @@
+import hmac
+
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from penname.privacy.errors import PrivacyError
-from penname.privacy.unit import bound_contributions, define_unit, group_by_unit, keyed_fraction
+from penname.privacy.unit import bound_contributions, define_unit, group_by_unit, keyed_fraction, keyed_fractions
+
+# What an id may hold, lone surrogates among it.
+IDENTITIES = st.lists(st.text(st.characters(), max_size=90), max_size=8)
 
 
 def test_every_kind_of_unit_is_defined():
@@ -43,6 +50,15 @@ def test_fractions_are_uniform():
     assert max(abs(fraction - i / 4000) for i, fraction in enumerate(fractions)) < 1.95 / 4000**0.5
 
 
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(seed=st.integers(-(2**70), 2**70), purpose=st.text(st.characters(exclude_categories=("Cs",)), max_size=70), identities=IDENTITIES)
+@example(seed=0, purpose="x" * 62, identities=["at the block's edge", "\ud800"])
+@example(seed=0, purpose="x" * 63, identities=["beyond it", ""])
+def test_fractions_are_an_hmac_of_each_identity(seed, purpose, identities):
+    digests = [hmac.digest(f"{purpose}:{seed}".encode(), identity.encode(errors="surrogatepass"), "sha256") for identity in identities]
+    assert keyed_fractions(seed, purpose, identities) == [int.from_bytes(digest[:7], "big") / 2**56 for digest in digests]
+
+
 @pytest.mark.parametrize("identity", ["", "\ud800", "a:b", "\N{GRINNING FACE}"])
 def test_any_identity_has_a_fraction(identity):
     assert 0 <= keyed_fraction(1, "split", identity) < 1
@@ -50,7 +66,7 @@ def test_any_identity_has_a_fraction(identity):
 
 @pytest.mark.parametrize(("num_records", "max_records", "kept"), [(0, 3, 0), (2, 3, 2), (3, 3, 3), (9, 3, 3), (5, 1, 1)])
 def test_a_unit_keeps_at_most_the_bound(num_records, max_records, kept):
-    chosen = bound_contributions([f"r{i}" for i in range(num_records)], max_records=max_records, seed=1)
+    chosen = bound_contributions([[f"r{i}" for i in range(num_records)]], max_records=max_records, seed=1)
     assert len(chosen) == kept
     assert chosen == sorted(set(chosen))
     assert set(chosen) <= set(range(num_records))
@@ -58,15 +74,28 @@ def test_a_unit_keeps_at_most_the_bound(num_records, max_records, kept):
 
 def test_the_choice_follows_the_ids_and_not_their_order():
     ids = [f"r{i}" for i in range(10)]
-    chosen = {ids[i] for i in bound_contributions(ids, max_records=3, seed=5)}
+    chosen = {ids[i] for i in bound_contributions([ids], max_records=3, seed=5)}
     backwards = ids[::-1]
-    assert {backwards[i] for i in bound_contributions(backwards, max_records=3, seed=5)} == chosen
+    assert {backwards[i] for i in bound_contributions([backwards], max_records=3, seed=5)} == chosen
 
 
 def test_the_choice_is_drawn_and_not_the_first():
     ids = [f"r{i}" for i in range(6)]
-    chosen = [bound_contributions(ids, max_records=1, seed=seed)[0] for seed in range(600)]
+    chosen = [bound_contributions([ids], max_records=1, seed=seed)[0] for seed in range(600)]
     assert all(60 < chosen.count(i) < 140 for i in range(6))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(units=st.lists(IDENTITIES.map(lambda names: list(dict.fromkeys(names))), max_size=5), seed=st.integers(0, 99), max_records=st.integers(1, 9))
+@example(units=[[], ["a"], []], seed=0, max_records=1)
+@example(units=[[f"r{i}" for i in range(100)], [f"r{i}" for i in range(50, 150)]], seed=3, max_records=7)
+def test_each_unit_keeps_the_records_that_it_would_keep_alone(units, seed, max_records):
+    expected, start = [], 0
+    for names in units:
+        drawn = sorted(range(len(names)), key=lambda i: keyed_fraction(seed, "bound_contributions", names[i]))
+        expected += [start + place for place in sorted(drawn[:max_records])]
+        start += len(names)
+    assert bound_contributions(units, max_records=max_records, seed=seed) == expected
 
 
 def test_grouping_loses_nothing():
