@@ -11,7 +11,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _NUM_THREADS = 2
-_NUM_AHEAD = 3
 
 
 def map_ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -22,14 +21,19 @@ def map_ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     Raises:
       Whatever `function` or `items` raises, when its turn comes.
     """
-    waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(_NUM_THREADS)
     try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= _NUM_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from map_on_threads(pool, _NUM_THREADS, function, items)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def map_on_threads(pool: ThreadPoolExecutor, num_threads: int, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`map_ahead` on the threads of others: one item is ready beside those that are worked on. Whoever has the threads ends them."""
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > num_threads:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import re
-import string
 from contextlib import ExitStack
-from dataclasses import fields
-from functools import partial
 from typing import IO, Any
 
-from penname.config import Config, RecordsConfig
-from penname.distributed.ahead import map_ahead
+from penname.config import Config
 from penname.errors import UsageError
 from penname.privacy.unit import define_unit
 from penname.progress import say
-from penname.records.split import RECORD_ID, SPLITS, UNIT, Split, Splits, Totals, check_splits, split_reviews
-from penname.records.units import Units, read_units
+from penname.records.part_records import RecordRules
+from penname.records.part_workers import write_parts
+from penname.records.split import SPLITS, Split, Totals, check_splits
+from penname.records.units import find_parts
 from penname.run_dir import RunDir, read_json, write_atomic, write_json
-from penname.schemas import Record
 from penname.template import RecordTemplate
 
 
 def run_records(config: Config, run_dir: RunDir) -> None:
-    """Splits units, bounds contributions, fills the template; memory holds some ten thousands of reviews.
+    """Splits units, bounds contributions, fills the template; memory holds some ten thousands of reviews a process.
 
     Args:
       config: Section `records`; of `privacy` only whether the unit was asked for, ingest has chosen it.
       run_dir: Holds the artefacts reviews and ingest_counts; gets train_records, heldout_records, test_records and records_counts.
     Raises:
       UsageError: the template names a product where there is none.
-      DataError: one unit owns all reviews, a split is empty, or a review names no unit.
+      DataError: one unit owns all reviews, a split is empty, a review names no unit, or a unit comes twice.
+      RunDirError: a part of the reviews is missing or damaged.
+      EngineError: a process that did part of the work was lost.
     """
     ingest_counts = read_json(run_dir.path("ingest_counts"))
     template = RecordTemplate.from_config(config.records, has_products=ingest_counts["num_products"] > 0)
@@ -38,86 +35,13 @@ def run_records(config: Config, run_dir: RunDir) -> None:
         raise UsageError("records.prompt_template: names {product_title}, but this data has no products; write a template without it")
     # ingest chose the unit, from the config and the mapping: asked a second time, a file without its ids could choose another.
     privacy_unit = ingest_counts["privacy_unit"]
-    totals = Totals()
+    rules = RecordRules(privacy_unit, config.records, template)
+    paths = find_parts(run_dir.path("reviews"))
     with ExitStack() as stack:
         handles: dict[Split, IO[bytes]] = {split: stack.enter_context(write_atomic(run_dir.path(f"{split}_records"), "wb")) for split in SPLITS}
-        work = partial(_make_all_records, privacy_unit=privacy_unit, config=config.records, template=template)
-        for units, splits, records in map_ahead(work, read_units(run_dir.path("reviews"), privacy_unit=privacy_unit, config=config.records)):
-            totals.add(splits, num_reviews=units.reviews.height, num_left_out=units.num_left_out)
-            for split, frame in records.items():
-                write_lines(frame, handles[split])
+        totals = write_parts(rules, paths, handles, folder=run_dir.path("train_records").parent)
         check_splits(totals, privacy_unit=privacy_unit, config=config.records)
     _write_counts(config, run_dir, ingest_counts, totals)
-
-
-def _make_all_records(units: Units, *, privacy_unit: str, config: RecordsConfig, template: RecordTemplate) -> tuple[Units, Splits, dict[Split, Any]]:
-    """Some units, who of them is where, and their records by split. PRIVATE."""
-    splits = split_reviews(units.reviews, privacy_unit=privacy_unit, config=config)
-    return units, splits, {split: make_records(parts, template) for split, parts in splits.parts.items()}
-
-
-def make_records(parts: Any, template: RecordTemplate) -> Any:
-    """Fills the template with reviews.
-
-    Args:
-      parts: Polars frame of reviews with UNIT and RECORD_ID. PRIVATE.
-      template: Of the run.
-    Returns:
-      Polars frame with the fields of `Record`. PRIVATE.
-    """
-    import polars as pl
-
-    filled = parts.with_columns(
-        fill_columns(template.prompt, parts).alias("prompt"),
-        fill_columns(template.completion, parts.with_columns(_mend_texts(parts["text"], template))).alias("completion"),
-        unit_id=pl.col(UNIT),
-        record_id=pl.col(RECORD_ID),
-    )
-    return filled.select(field.name for field in fields(Record))
-
-
-def fill_columns(template: str, rows: Any) -> Any:
-    """`template.format` of every row.
-
-    Args:
-      template: With names of columns in braces, checked by the config.
-      rows: Polars frame. PRIVATE.
-    Returns:
-      Polars Series. PRIVATE.
-    """
-    import polars as pl
-
-    parts: list[Any] = []
-    for literal, field, _, _ in string.Formatter().parse(template):
-        parts.append(pl.lit(literal))
-        if field is not None:
-            parts.append(pl.col(field).cast(pl.String))
-    return rows.select(pl.concat_str(parts)).to_series()
-
-
-def _mend_texts(texts: Any, template: RecordTemplate) -> Any:
-    """`template.mend_text` of every text."""
-    while template.end and texts.str.contains(template.end, literal=True).any():
-        texts = texts.str.replace_all(template.end, template.end[:-1], literal=True)
-    return texts
-
-
-def write_lines(records: Any, handle: IO[bytes]) -> None:
-    """Writes a frame as JSON lines, past the interpreter.
-
-    Args:
-      records: Polars frame. PRIVATE.
-      handle: A file on disk, to which nobody else writes.
-    Raises:
-      OSError: as Python raises it, with its number: Polars tells it in words only.
-    """
-    try:
-        records.write_ndjson(handle)
-    except OSError as error:
-        told = re.search(r"\(os error (\d+)\)", str(error))
-        if error.errno is not None or told is None:
-            raise
-        raise OSError(int(told[1]), os.strerror(int(told[1]))) from None
 
 
 def _write_counts(config: Config, run_dir: RunDir, ingest_counts: dict[str, Any], totals: Totals) -> None:

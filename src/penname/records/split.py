@@ -53,6 +53,14 @@ class Totals:
         self.num_units.update(splits.num_units)
         self.num_records.update({split: parts.height for split, parts in splits.parts.items()})
 
+    def join(self, more: Totals) -> None:
+        """Adds what came of other reviews, of other units."""
+        self.num_reviews += more.num_reviews
+        self.num_units_read += more.num_units_read
+        self.num_over_bound += more.num_over_bound
+        self.num_units.update(more.num_units)
+        self.num_records.update(more.num_records)
+
 
 def split_reviews(reviews: Any, *, privacy_unit: str, config: RecordsConfig) -> Splits:
     """Puts every unit whole into one split, and bounds what it contributes.

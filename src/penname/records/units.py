@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,32 +27,42 @@ class Units:
     """Polars frame."""
     num_left_out: int
     """Reviews that the contribution bound left out already, because their unit alone is more than is held."""
+    keys: tuple[int, int] | None = None
+    """The least and the greatest hash of a unit, as ingest cuts the parts by; None where the record is the unit."""
 
 
-def read_units(folder: Path, *, privacy_unit: str, config: RecordsConfig) -> Iterator[Units]:
-    """Reads the parts in order.
+def find_parts(folder: Path) -> list[Path]:
+    """The parts of the artefact reviews, in their order.
+
+    Raises:
+      RunDirError: there are none.
+    """
+    paths = sorted(folder.glob("part-*.parquet"))
+    if not paths:
+        raise RunDirError(f"{folder}: is missing; run the stage that writes it")
+    return paths
+
+
+def read_units(path: Path, *, privacy_unit: str, config: RecordsConfig) -> Iterator[Units]:
+    """Reads a part.
 
     Guarantee: no unit is given twice, and of a unit with more reviews than are held those are given that the contribution bound would choose.
 
     Args:
-      folder: The artefact reviews. PRIVATE.
+      path: One of the artefact reviews. PRIVATE.
       privacy_unit: user, record or column.
       config: Bound and seed.
     Returns:
-      Units in the order of the parts. PRIVATE.
+      Units in the order of the part. PRIVATE.
     Raises:
       DataError: a unit comes twice.
-      RunDirError: a part is missing or damaged.
+      RunDirError: the part is damaged.
     """
     field = {"user": "user_id", "column": "unit_id"}.get(privacy_unit)
-    paths = sorted(folder.glob("part-*.parquet"))
-    if not paths:
-        raise RunDirError(f"{folder}: is missing; run the stage that writes it")
-    for path in paths:
-        if field is None:
-            yield from (Units(reviews, 0) for reviews in _read_batches(path))
-        else:
-            yield from _read_whole_units(path, field, config)
+    if field is None:
+        yield from (Units(reviews, 0) for reviews in _read_batches(path))
+    else:
+        yield from _read_whole_units(path, field, config)
 
 
 def _read_whole_units(path: Path, field: str, config: RecordsConfig) -> Iterator[Units]:
@@ -66,7 +77,7 @@ def _read_whole_units(path: Path, field: str, config: RecordsConfig) -> Iterator
         # The last unit may go on in the next batch.
         if len(others):
             cut = others[-1] + 1
-            yield _check_new(Units(held[:cut], num_left_out), field, done, path)
+            yield _check_new(held[:cut], num_left_out, field, done, path)
             held, num_left_out = held[cut:], 0
         if held.height > _MAX_HELD:
             chosen = bound_contributions([name_records(held).to_list()], max_records=config.max_records_per_user, seed=config.seed)
@@ -74,19 +85,49 @@ def _read_whole_units(path: Path, field: str, config: RecordsConfig) -> Iterator
             num_left_out += held.height - len(chosen) if takes_part else 0
             held = held[chosen]
     if held is not None:
-        yield _check_new(Units(held, num_left_out), field, done, path)
+        yield _check_new(held, num_left_out, field, done, path)
 
 
-def _check_new(units: Units, field: str, done: set[str], path: Path) -> Units:
+def _check_new(reviews: Any, num_left_out: int, field: str, done: set[str], path: Path) -> Units:
     """A unit that comes twice would be bounded twice, and give more than it may."""
-    column = units.reviews[field]
+    column = reviews[field]
     # Where a unit begins: as many names as beginnings, if each stands together.
     begins = column.filter(column.ne_missing(column.shift())).to_list()
     names = set(begins)
     if len(names) < len(begins) or names & done:
-        raise DataError(f"{path}: the reviews of one unit do not stand together; ingest again")
+        raise _scattered(path)
     done |= names
-    return units
+    # CRC-32 is what the parts are cut by.
+    keys = [zlib.crc32((name or "").encode()) for name in names]
+    return Units(reviews, num_left_out, (min(keys), max(keys)))
+
+
+def check_apart(path: Path, before: tuple[int, int] | None, keys: tuple[int, int] | None) -> None:
+    """Sees to it that no unit of a part was in one before it: the parts are cut by a hash of the unit.
+
+    Args:
+      path: The part.
+      before, keys: The least and the greatest hash of a unit in the parts before it, and in this one. PRIVATE.
+    Raises:
+      DataError: one may have been.
+    """
+    if before is not None and keys is not None and keys[0] <= before[1]:
+        raise _scattered(path)
+
+
+def join_keys(keys: tuple[int, int] | None, more: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The least and the greatest hash of a unit in both. PRIVATE.
+
+    >>> join_keys((3, 5), (4, 9)), join_keys(None, (4, 9))
+    ((3, 9), (4, 9))
+    """
+    if keys is None or more is None:
+        return keys or more
+    return min(keys[0], more[0]), max(keys[1], more[1])
+
+
+def _scattered(path: Path) -> DataError:
+    return DataError(f"{path}: the reviews of one unit do not stand together; ingest again")
 
 
 def _read_batches(path: Path) -> Iterator[Any]:

@@ -14,7 +14,8 @@ from penname.errors import DataError, RunDirError, UsageError
 from penname.ingest.order import add_order_keys, sort_reviews
 from penname.ingest.parquet_writer import write_parquet
 from penname.records import units
-from penname.records.records import make_records, run_records, write_lines
+from penname.records.part_records import make_records, write_lines
+from penname.records.records import run_records
 from penname.records.split import RECORD_ID, SPLITS, UNIT, split_units
 from penname.run_dir import RunDir, read_json, read_rows, write_json
 from penname.schemas import Record, Review
