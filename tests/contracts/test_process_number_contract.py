@@ -9,8 +9,8 @@ import pytest
 from penname.config import Config
 from penname.distributed import processes
 from penname.distributed.errors import EngineError
-from penname.errors import DataError
-from penname.ingest import spill
+from penname.errors import DataError, RunDirError
+from penname.ingest import input_file, review_workers, spill
 from penname.ingest.ingest import run_ingest
 from penname.records import part_workers
 from penname.records.records import run_records
@@ -24,12 +24,15 @@ def num_processes(request, monkeypatch):
     """So many for any input, and an input in many parts."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(request.param)))
     monkeypatch.setattr(part_workers, "LEAST_BYTES", 0)
+    monkeypatch.setattr(review_workers, "LEAST_BYTES", 0)
+    monkeypatch.setattr(review_workers, "_CHUNK_BYTES", 4096)
     return request.param
 
 
 @pytest.fixture(autouse=True)
 def many_parts(monkeypatch):
     monkeypatch.setattr(spill, "PART_BYTES", 8000)
+    monkeypatch.setattr(input_file, "_BLOCK_BYTES", 4096)
 
 
 @pytest.fixture
@@ -46,13 +49,20 @@ def raw(tmp_path):
     return folder
 
 
+def configure(raw, privacy_unit="user", **more):
+    data = {"format": "table", "reviews": str(raw), "columns": COLUMNS, "categories": ["Caps", "Hats"], "max_malformed_frac": 0.5, **more}
+    return Config.model_validate({"data": data, "privacy": {"unit": privacy_unit}})
+
+
 def run(root, raw, privacy_unit):
     """The files of both stages."""
-    run_dir = RunDir(root)
-    data = {"format": "table", "reviews": str(raw), "columns": COLUMNS, "categories": ["Caps", "Hats"], "max_malformed_frac": 0.5}
-    config = Config.model_validate({"data": data, "privacy": {"unit": privacy_unit}})
+    run_dir, config = RunDir(root), configure(raw, privacy_unit)
     run_ingest(config, run_dir)
     run_records(config, run_dir)
+    return read_all(root)
+
+
+def read_all(root):
     return {path.relative_to(root): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
@@ -86,4 +96,28 @@ def test_a_lost_process_is_one_line_and_leaves_nothing(tmp_path, raw, monkeypatc
     monkeypatch.setattr(processes, "_CODE", processes._CODE.replace("serve({handle})", "import os; os.read({handle}, 1); os.kill(os.getpid(), 9)"))
     with pytest.raises(EngineError, match="was killed by signal 9; is there memory for"):
         run_records(Config(), run_dir)
-    assert {path.relative_to(run_dir.root): path.read_bytes() for path in sorted(run_dir.root.rglob("*")) if path.is_file()} == whole
+    with pytest.raises(EngineError, match="was killed by signal 9; is there memory for"):
+        run_ingest(configure(raw), run_dir)
+    assert read_all(run_dir.root) == whole
+
+
+def test_too_many_bad_rows_are_one_line_and_leave_nothing(tmp_path, raw, num_processes):
+    with pytest.raises(DataError, match=r"part0\.jsonl:1: malformed_rating; \d+ of the first 1,00\d rows") as caught:
+        run_ingest(configure(raw, max_malformed_frac=0.01), RunDir(tmp_path / "run"))
+    assert "\n" not in str(caught.value)
+    assert read_all(tmp_path / "run") == {}
+
+
+def test_a_full_disk_is_told_as_it_is(tmp_path, raw, num_processes):
+    """A process that cannot write where it should."""
+    run_dir = RunDir(tmp_path / "run")
+    whole = run(run_dir.root, raw, "user")
+    limit = min(len(data) for path, data in whole.items() if path.suffix == ".parquet") - 100
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
+    if num_processes == 1:
+        pytest.skip("what is told of this process is tested with the stage")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "_CODE", f"{code}; {processes._CODE}")
+        with pytest.raises(RunDirError, match="cannot be written: File too large; make room"):
+            run_ingest(configure(raw), run_dir)
+    assert read_all(run_dir.root) == whole

@@ -90,8 +90,7 @@ class Processes:
 
         Raises: as `map`.
         """
-        for number in range(len(self._processes)):
-            self._ask(number, "prepare", function, (number, *args))
+        self._ask_all("prepare", function, args)
 
     def map(self, function: Callable[[Any, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """function(state, item) for every item, in some process; the results come in the order of the items.
@@ -115,7 +114,15 @@ class Processes:
 
     def ask_each(self, function: Callable[[Any], Result]) -> list[Result]:
         """function(state) of every process. Raises as `map`."""
-        return [self._ask(number, "compute", function, ()) for number in range(len(self._processes))]
+        return self._ask_all("compute", function, ())
+
+    def _ask_all(self, what: str, function: Callable[..., Any], args: tuple[Any, ...]) -> list[Any]:
+        """All at once: each may have to import what the function needs."""
+
+        def ask(number: int) -> Any:
+            return self._ask(number, what, function, (number, *args) if what == "prepare" else args)
+
+        return list(self._threads.map(ask, range(len(self._processes))))
 
     def _ask(self, number: int, what: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         try:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -12,18 +11,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from penname.config import Config, DataConfig, EngineConfig
-from penname.distributed.ahead import map_ahead
 from penname.errors import RunDirError
 from penname.ingest.catalogue import Catalogue, CatalogueReader, build_domain, public_products
-from penname.ingest.clean_workers import clean_chunks
 from penname.ingest.parquet_writer import write_parquet
 from penname.ingest.parts import FinishedPart, finish_part
-from penname.ingest.raw_batch import Chunk
 from penname.ingest.rejects import Tally, count_file
+from penname.ingest.review_workers import NumberedChunk, ReviewWorkers, Seen, open_workers
 from penname.ingest.reviews import ReviewRules
 from penname.ingest.sample import write_sample
 from penname.ingest.sources import Sources, TableFiles, find_sources
-from penname.ingest.spill import Part, Spill, choose_num_bits
+from penname.ingest.spill import Part, choose_num_bits
 from penname.ingest.tabular import read_chunks
 from penname.ingest.unit_source import check_unit_ids
 from penname.progress import Progress, say, show_progress
@@ -38,7 +35,7 @@ _UNPACKED = {".gz": 4, ".zst": 5, ".parquet": 4}
 def run_ingest(config: Config, run_dir: RunDir) -> None:
     """Reads the data set of config.data and writes the artefacts reviews, catalogue, rejects and ingest_counts.
 
-    Memory holds the catalogue, a few chunks of rows and one part of the reviews, whatever the size of the data.
+    Memory holds the catalogue, and in each process that works a few chunks of rows or one part of the reviews, whatever the size of the data.
 
     Args:
       config: Its section `data` counts, of `privacy` the unit and its column, and `engine` says who cleans.
@@ -47,7 +44,7 @@ def run_ingest(config: Config, run_dir: RunDir) -> None:
       DataError: a file cannot be used, too many rows cannot be read, a row does not say to which unit it belongs, or none is left.
       UsageError: the mapping or an option does not fit the files.
       RunDirError: the run folder cannot be written.
-      EngineError: the cluster does not answer, or workers are lost again and again.
+      EngineError: the cluster does not answer, workers are lost again and again, or a process of this machine was lost.
     """
     here = _find_here(config.data)
     try:
@@ -75,6 +72,9 @@ def _read_and_write(data: DataConfig, sources: Sources, run_dir: RunDir, engine:
     with ExitStack() as stack:
         rejects = stack.enter_context(write_atomic(run_dir.path("rejects"), "wb"))
         progress = stack.enter_context(show_progress("ingest", sum(files.num_bytes for files in sources.all_files)))
+        folder = stack.enter_context(replace_folder(run_dir.path("reviews")))
+        num_bytes = sum(_guess_bytes(file.path) for file in sources.reviews.files)
+        workers = open_workers(stack, engine, num_bytes=num_bytes)
         products, product_tally = _read_products(data, sources, rejects, progress)
         rules = ReviewRules(
             fields=tuple(sources.reviews.columns),
@@ -85,16 +85,13 @@ def _read_and_write(data: DataConfig, sources: Sources, run_dir: RunDir, engine:
             unit_field=sources.unit.field,
         )
         tally = Tally(sources.reviews.path, rejects, max_malformed_frac=data.max_malformed_frac)
-        folder = stack.enter_context(replace_folder(run_dir.path("reviews")))
-        num_bits = choose_num_bits(sum(_guess_bytes(file.path) for file in sources.reviews.files))
-        with Spill(folder / ".spill", start=0, num_bits=num_bits) as spill:
-            _clean_reviews(sources.reviews, rules, tally, progress, spill, engine)
-            tally.check_malformed()
-            check_unit_ids(tally, sources.unit, drop_rows_without_id=data.drop_rows_without_id)
-            parts = spill.finish()
+        num_bits = choose_num_bits(num_bytes)
+        _clean_reviews(sources.reviews, tally, progress, partial(workers.clean, rules, folder=folder / ".spill", num_bits=num_bits))
+        tally.check_malformed()
+        check_unit_ids(tally, sources.unit, drop_rows_without_id=data.drop_rows_without_id)
         with ThreadPoolExecutor(1) as beside:
             hashes = beside.submit(_hash_files, sources)
-            named = _finish_parts(parts, folder, tally, rules, num_bits)
+            named = _finish_parts(workers, folder, tally, rules, num_bits)
         shutil.rmtree(folder / ".spill")
         tally.check_not_empty(num_kept=tally.as_counts()["kept"], rows="reviews")
         public = named if products is None else public_products(products, rules.domain)
@@ -130,48 +127,41 @@ def _read_products(data: DataConfig, sources: Sources, rejects: IO[bytes], progr
     return products, tally
 
 
-def _clean_reviews(files: TableFiles, rules: ReviewRules, tally: Tally, progress: Progress, spill: Spill, engine: EngineConfig) -> None:
+def _clean_reviews(files: TableFiles, tally: Tally, progress: Progress, clean: Callable[[Iterator[NumberedChunk]], Iterator[Seen]]) -> None:
     """Passes the reviews through, file by file."""
-    import polars as pl
 
-    # Workers are started once for all files: read ahead, a chunk must remember whose it is.
-    numbers: deque[int] = deque()
-
-    def read_all() -> Iterator[Chunk]:
+    def read_all() -> Iterator[NumberedChunk]:
         for number, table in enumerate(files.tables):
             for chunk in read_chunks(table, advance=progress.advance):
-                numbers.append(number)
-                yield chunk
+                yield number, chunk
 
     begun = -1
-    for batch in clean_chunks(rules, read_all(), engine):
-        number = numbers.popleft()
-        while begun < number:
+    for seen in clean(read_all()):
+        while begun < seen.file:
             begun += 1
             tally.begin_file(files.files[begun].path, files.files[begun].name)
-        tally.add(batch.rejects, num_read=batch.num_read)
-        if batch.reviews.height:
-            spill.add(batch.reviews.with_columns(file=pl.lit(number, dtype=pl.UInt32)))
+        tally.add(seen.rejects, num_read=seen.num_read)
     for file in files.files[begun + 1 :]:
         tally.begin_file(file.path, file.name)
 
 
-def _finish_parts(parts: list[Part], folder: Path, tally: Tally, rules: ReviewRules, num_bits: int) -> Any:
-    """Writes the parts, two at a time; returns the products that the reviews name, as a frame, where those are public."""
+def _finish_parts(workers: ReviewWorkers, folder: Path, tally: Tally, rules: ReviewRules, num_bits: int) -> Any:
+    """Writes the parts; returns the products that the reviews name, as a frame, where those are public."""
     import polars as pl
 
     names = [file.name for file in tally.files]
     with_products = rules.products is None and "product_title" in rules.fields
     products: set[tuple[str, str, str]] = set()
-    finish = partial(finish_part, file_names=names, unit_field=rules.unit_field, start=num_bits, with_products=with_products)
-
-    def finish_numbered(numbered: tuple[int, Part]) -> FinishedPart:
-        return finish(numbered[1], folder / f"part-{numbered[0]:05d}.parquet")
-
-    for done in map_ahead(finish_numbered, enumerate(parts)):
+    finish = partial(_finish_numbered, folder=folder, file_names=names, unit_field=rules.unit_field, start=num_bits, with_products=with_products)
+    for done in workers.finish(finish):
         tally.drop_later("duplicate", done.copies.iter_rows())
         products.update(done.products)
     return pl.DataFrame(sorted(products), schema=dict.fromkeys(("product_id", "title", "category"), pl.String), orient="row")
+
+
+def _finish_numbered(numbered: tuple[int, Part], *, folder: Path, **how: Any) -> FinishedPart:
+    number, part = numbered
+    return finish_part(part, folder / f"part-{number:05d}.parquet", **how)
 
 
 def _guess_bytes(path: Path) -> int:

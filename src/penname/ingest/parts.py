@@ -36,7 +36,7 @@ def finish_part(part: Part, target: Path, *, file_names: list[str], unit_field: 
     Guarantee: what becomes of a unit's reviews depends on that unit's reviews alone.
 
     Args:
-      part: All reviews of its units, in the order of the input. PRIVATE.
+      part: All reviews of its units. PRIVATE.
       target: Takes the file; nothing is left of it when this fails.
       file_names: Of the input; reviews hold their numbers.
       unit_field: The id of the unit; None where the record is the unit.
@@ -99,8 +99,14 @@ def _load_distinct(part: Part) -> tuple[Any, Any]:
 def _take_copies(frames: list[Any], dropped: list[Any]) -> Any:
     import polars as pl
 
-    reviews = pl.concat(frames)
+    reviews = _order_as_read(pl.concat(frames))
     distinct = drop_copies(reviews)
     places = reviews.select("file", "line")
     dropped.append(places.join(distinct, on=["file", "line"], how="anti") if distinct.height < reviews.height else places.clear())
     return distinct
+
+
+def _order_as_read(reviews: Any) -> Any:
+    """In the order of the input, in which they stand already where one process kept them all: of copies the first one stays."""
+    places = reviews["file"].cast(int) * 2**40 + reviews["line"]
+    return reviews if places.is_sorted() else reviews[places.arg_sort()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,40 +29,42 @@ def choose_num_bits(num_bytes: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Reviews with the same first bits, in the order of the input. PRIVATE."""
+    """Reviews with the same first bits, in the order of the input where one process kept them. PRIVATE."""
 
     num_bytes: int
     unit_keys: tuple[int, int]
     """The least and the greatest hash of a unit."""
-    path: Path | None
-    """Where they are; None: in memory."""
+    paths: tuple[Path, ...]
+    """Where they are, one a process that kept some; none: in memory."""
     frame: Any | None
 
     def frames(self) -> Iterator[Any]:
         """The reviews as Polars frames, some at a time."""
-        if self.path is None:
+        if self.frame is not None:
             yield self.frame
             return
         import polars as pl
         import pyarrow
 
-        with self.path.open("rb") as handle, pyarrow.ipc.open_stream(handle) as stream:
-            for batch in stream:
-                yield pl.from_arrow(batch)
+        for path in self.paths:
+            with path.open("rb") as handle, pyarrow.ipc.open_stream(handle) as stream:
+                for batch in stream:
+                    yield pl.from_arrow(batch)
 
     def discard(self) -> None:
         """Frees what is held, once the reviews are elsewhere."""
-        if self.path is not None:
-            self.path.unlink()
+        for path in self.paths:
+            path.unlink()
 
 
 class Spill:
     """Takes frames of reviews in the order of the input, and gives them back in parts, in the order of all."""
 
-    def __init__(self, folder: Path, *, start: int, num_bits: int) -> None:
-        """folder: its own, made here; start, num_bits: the bits of the order that tell the parts apart."""
-        folder.mkdir()
+    def __init__(self, folder: Path, *, start: int, num_bits: int, num_processes: int = 1) -> None:
+        """folder: its own, made here; start, num_bits: the bits of the order that tell the parts apart; num_processes: that share the memory."""
+        folder.mkdir(parents=True)
         self._folder, self._bits = folder, take_bits(start, num_bits)
+        self._max_bytes = BUFFER_BYTES // num_processes
         self._buffer: list[Any] = []
         self._buffer_bytes = 0
         self._parts: dict[int, Part] = {}
@@ -79,16 +81,20 @@ class Spill:
         """Adds a frame."""
         self._buffer.append(reviews)
         self._buffer_bytes += reviews.estimated_size()
-        if self._buffer_bytes >= BUFFER_BYTES:
+        if self._buffer_bytes >= self._max_bytes:
             self._flush()
 
     def finish(self) -> list[Part]:
         """The parts that hold anything, in order; nothing can be added afterwards."""
         if not self._writers:
-            return [_describe(piece, None, piece) for _, piece in sorted(self._cut().items())]
+            return [_describe(piece, (), piece) for _, piece in sorted(self._cut().items())]
+        return [part for _, part in sorted(self.finish_on_disk().items())]
+
+    def finish_on_disk(self) -> dict[int, Part]:
+        """The parts that hold anything by their number, for another process to read; nothing can be added afterwards."""
         self._flush()
         self._files.close()
-        return [part for _, part in sorted(self._parts.items())]
+        return self._parts
 
     def _cut(self) -> dict[int, Any]:
         import polars as pl
@@ -110,15 +116,23 @@ class Spill:
                 handle = self._files.enter_context(path.open("wb"))
                 self._writers[number] = self._files.enter_context(pyarrow.ipc.new_stream(handle, table.schema))
             self._writers[number].write_table(table)
-            part = _describe(piece, path, None)
+            part = _describe(piece, (path,), None)
             self._parts[number] = part if number not in self._parts else _join(self._parts[number], part)
 
 
-def _describe(piece: Any, path: Path | None, frame: Any | None) -> Part:
+def join_parts(spilled: Iterable[dict[int, Part]]) -> list[Part]:
+    """What some processes spilled, in the order of the parts; in a part one process comes after the other."""
+    parts: dict[int, Part] = {}
+    for number, part in (pair for found in spilled for pair in found.items()):
+        parts[number] = part if number not in parts else _join(parts[number], part)
+    return [part for _, part in sorted(parts.items())]
+
+
+def _describe(piece: Any, paths: tuple[Path, ...], frame: Any | None) -> Part:
     keys = piece[UNIT_KEY]
-    return Part(piece.estimated_size(), (keys.min(), keys.max()), path, frame)
+    return Part(piece.estimated_size(), (keys.min(), keys.max()), paths, frame)
 
 
 def _join(part: Part, more: Part) -> Part:
     keys = [*part.unit_keys, *more.unit_keys]
-    return Part(part.num_bytes + more.num_bytes, (min(keys), max(keys)), part.path, None)
+    return Part(part.num_bytes + more.num_bytes, (min(keys), max(keys)), tuple(dict.fromkeys(part.paths + more.paths)), None)
