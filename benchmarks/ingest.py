@@ -4,7 +4,7 @@ Beside them the same tables in Polars and in DuckDB alone (`table_engines.py`), 
 
 The reviews are those of `penname sample-data`, each copied with another user and another product id, so that two million take seconds to write.
 Every measurement is a process of its own, which may start others. Memory is the most anonymous memory that they held together (the sum of RssAnon
-over the process and all below it, looked at some fifty times a second): pages of files that the system keeps at its own leisure do not count.
+over the process and all below it, looked at twenty times a second): pages of files that the system keeps at its own leisure do not count.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def measure(way: str, data: Path, python: str) -> dict[str, Any]:
         peak = 0
         while process.poll() is None:
             peak = max(peak, sum(map(_anonymous_bytes, _find_family(process.pid))))
-            time.sleep(0.02)
+            time.sleep(0.05)
         if process.returncode:
             raise SystemExit(f"{way}: ended with {process.returncode}; see above")
         answer.seek(0)
