@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection, Pipe
 from queue import Queue
@@ -18,9 +18,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_PROCESSES = 4
-"""More only help with very fast disks, and each holds some hundred megabytes."""
+"""Each takes some two hundred megabytes, and all together are to stay well within two gigabytes."""
 # A process of its own and not multiprocessing's: that one would run the program that called us a second time, and outlive it when it is killed.
-_CODE = "import sys; sys.path[:] = {path!r}; from penname.distributed.process_worker import serve; serve({handle})"
+_CODE = "import sys; sys.path[:] = {path!r}; import {modules}; from penname.distributed.process_worker import serve; serve({handle})"
 _THREADS = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -33,9 +33,12 @@ def count_processes(num_items: int) -> int:
 class Processes:
     """Some processes, each with a state of its own. They end with the block, however it ends, and with this process, however that ends."""
 
-    def __init__(self, num_processes: int) -> None:
-        """Starts them; they import what they need while this process goes on.
+    def __init__(self, num_processes: int, *, modules: Sequence[str] = ("sys",)) -> None:
+        """Starts them.
 
+        Args:
+          num_processes: At least 1.
+          modules: What they import meanwhile, so that it is there when they are given work.
         Raises:
           EngineError: they cannot be started.
         """
@@ -45,17 +48,17 @@ class Processes:
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
             for number in range(num_processes):
-                self._start()
+                self._start(modules)
                 self._free.put(number)
         except OSError as error:
             self.close()
             raise EngineError(f"a process for part of the work cannot be started: {error.strerror}; close other programs") from None
 
-    def _start(self) -> None:
+    def _start(self, modules: Sequence[str]) -> None:
         ours, theirs = Pipe()
         self._connections.append(ours)
         with theirs:
-            code = _CODE.format(path=sys.path, handle=theirs.fileno())
+            code = _CODE.format(path=sys.path, modules=", ".join(modules), handle=theirs.fileno())
             # One thread each, for there are as many processes as processors. Whoever interrupts this process ends them by it, not each for itself:
             # they are in no group of the terminal, and end when their standard input does.
             self._processes.append(

@@ -22,6 +22,8 @@ from penname.ingest.spill import Part, Spill, join_parts
 LEAST_BYTES = 32 * 2**20
 """Fewer bytes of reviews are cleaned sooner than processes start."""
 _CHUNK_BYTES = 4 * 2**20
+_HEAVY = ("numpy", "msgspec", "polars", "pyarrow.parquet")
+"""What cleaning imports: there while this process reads the catalogue."""
 NumberedChunk = tuple[int, Chunk]
 """A chunk, and the number of its file."""
 Finish = Callable[[tuple[int, Part]], FinishedPart]
@@ -69,7 +71,7 @@ def open_workers(stack: ExitStack, engine: EngineConfig, *, num_bytes: int) -> R
     num_processes = count_processes(num_bytes // _CHUNK_BYTES)
     if engine.kind != "local" or num_bytes < LEAST_BYTES or num_processes == 1:
         return ThisProcess(stack, engine)
-    return ManyProcesses(stack.enter_context(Processes(num_processes)), num_processes)
+    return ManyProcesses(stack.enter_context(Processes(num_processes, modules=_HEAVY)), num_processes)
 
 
 class ThisProcess:
