@@ -83,7 +83,10 @@ def check_batch_mates(sum_units: SumUnits, *, num_probe_units: int, l2_clip_norm
 
 
 # The charge is bound to the layout, so another one is another run.
-_HINT = "; where records are packed, this machine does not compute one like the other: start in a new folder for --out with train.layout=alone"
+_HINT = (
+    "; where records are packed, this machine does not compute one like the other: start in a new folder for --out with train.layout=alone"
+    " (or, if your program multiplied matrices before it called penname, with MKL_CBWR=AUTO,STRICT in its environment)"
+)
 
 
 def check_sensitivity(sum_units: SumUnits, *, num_probe_units: int, l2_clip_norm: float) -> CheckResult:
