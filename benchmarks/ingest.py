@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -112,6 +113,8 @@ def measure(way: str, data: Path, python: str) -> dict[str, Any]:
     """Runs one way in a process of its own, and watches its memory."""
     with tempfile.TemporaryDirectory(dir=data.parent) as folder, tempfile.TemporaryFile("w+") as answer:
         command = [python, str(Path(__file__).resolve()), "--measure", way, str(data), str(Path(folder) / "out")]
+        # What the way before this one wrote must not go to the disk in this one's time.
+        os.sync()
         process = subprocess.Popen(command, stdout=answer)  # noqa: S603
         peak = 0
         while process.poll() is None:
