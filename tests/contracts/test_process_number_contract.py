@@ -16,6 +16,7 @@ from penname.records import part_workers
 from penname.records.records import run_records
 from penname.run_dir import RunDir
 
+SEVERAL = pytest.mark.parametrize("num_processes", [2, 3], indirect=True)
 COLUMNS = {"rating": "stars", "text": "body", "title": "head", "category": "kind", "user_id": "who"}
 
 
@@ -88,9 +89,8 @@ def test_a_unit_in_two_parts_stops_the_run(tmp_path, raw, num_processes):
     assert sorted(run_dir.root.rglob("*")) == before
 
 
+@SEVERAL
 def test_a_lost_process_is_one_line_and_leaves_nothing(tmp_path, raw, monkeypatch, num_processes):
-    if num_processes == 1:
-        pytest.skip("there is no other process")
     run_dir = RunDir(tmp_path / "run")
     whole = run(run_dir.root, raw, "user")
     monkeypatch.setattr(processes, "_CODE", processes._CODE.replace("serve({handle})", "import os; os.read({handle}, 1); os.kill(os.getpid(), 9)"))
@@ -108,14 +108,13 @@ def test_too_many_bad_rows_are_one_line_and_leave_nothing(tmp_path, raw, num_pro
     assert read_all(tmp_path / "run") == {}
 
 
+@SEVERAL
 def test_a_full_disk_is_told_as_it_is(tmp_path, raw, num_processes):
     """A process that cannot write where it should."""
     run_dir = RunDir(tmp_path / "run")
     whole = run(run_dir.root, raw, "user")
     limit = min(len(data) for path, data in whole.items() if path.suffix == ".parquet") - 100
     code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
-    if num_processes == 1:
-        pytest.skip("what is told of this process is tested with the stage")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(processes, "_CODE", f"{code}; {processes._CODE}")
         with pytest.raises(RunDirError, match="cannot be written: File too large; make room"):
