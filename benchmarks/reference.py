@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clothing_small import CONFIG as CLOTHING_SMALL
 from clothing_small import QUICK, collect
 from resumable import WORK_IS_LEFT, add_arguments, describe_machine, replace_between_markers
 from sample_data_variety import environment
@@ -153,7 +154,9 @@ def main() -> int:
         return 0
     if args.quick:
         with tempfile.TemporaryDirectory() as folder:
-            result = make_run(1, 1, Path(folder) / "run", QUICK_RUN)
+            # One step does not teach the form: the example in this prompt shows it.
+            template = load_config(CLOTHING_SMALL).records.prompt_template
+            result = make_run(1, 1, Path(folder) / "run", [*QUICK_RUN, f"records.prompt_template={json.dumps(template)}"])
         print(json.dumps(summarise({"8-1": {**result, "epsilon": 8}})))
         return 0
     deadline = time.monotonic() + 60 * args.max_minutes
