@@ -28,7 +28,9 @@ def clean_chunks(rules: ReviewRules, chunks: Iterator[Chunk], engine: EngineConf
     if engine.kind == "local":
         return map_ahead(partial(clean_chunk, rules), chunks)
     workers = open_engine(**engine.model_dump(exclude={"timeout_secs"}))
-    return in_order(workers.map_shards(clean_chunk, chunks, prepare=partial(_take, rules)))
+    # Another machine does not see the files.
+    loaded = (chunk.load_data() for chunk in chunks)
+    return in_order(workers.map_shards(clean_chunk, loaded, prepare=partial(_take, rules)))
 
 
 def _take(rules: ReviewRules) -> ReviewRules:

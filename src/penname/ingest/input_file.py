@@ -9,7 +9,7 @@ import stat
 import zlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ MAX_LINE_BYTES = 16 * 2**20
 _PROBE_BYTES = 4096
 _PROGRESS_LINES = 256
 _BLOCK_BYTES = 4 * 2**20
+_LINE_FEED = ord("\n")
 _COMPRESSED = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 _READ = {".gz": ("gzip", b"\x1f\x8b"), ".zst": ("zstd", b"\x28\xb5\x2f\xfd")}
 """Ending of a name -> the compression that we read, and how its files begin."""
@@ -154,6 +155,15 @@ def read_lines(path: Path, *, encoding: str, advance: Callable[[float], None]) -
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Some bytes of a file."""
+
+    path: Path
+    offset: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """Some whole lines of a file, undecoded. PRIVATE."""
 
@@ -162,6 +172,24 @@ class Block:
     codec: str
     is_too_long: bool = False
     """One line that is longer than MAX_LINE_BYTES stands here, and is not held."""
+    place: Place | None = None
+    """Where the bytes stand, if they were left on disk."""
+
+    def load_data(self) -> Block:
+        """Itself with its bytes.
+
+        Raises:
+          DataError: the file cannot be read, or has become shorter.
+        """
+        if self.place is None:
+            return self
+        path, num_bytes = self.place.path, self.place.num_bytes
+        with _explain_damage(path, lambda: self.first_line), path.open("rb") as handle:
+            handle.seek(self.place.offset)
+            data = handle.read(num_bytes)
+        if len(data) != num_bytes:
+            raise DataError(f"{path}:{self.first_line}: the file was changed while it was read; run it again")
+        return replace(self, data=data, place=None)
 
 
 def read_blocks(path: Path, *, encoding: str, advance: Callable[[float], None]) -> Generator[Block]:
@@ -169,11 +197,39 @@ def read_blocks(path: Path, *, encoding: str, advance: Callable[[float], None]) 
 
     Args, Raises: as read_lines.
     Returns:
-      Blocks in their order. PRIVATE.
+      Blocks in their order; where the disk holds their bytes as they are, these were left there. PRIVATE.
     """
-    codec = find_codec(encoding)
+    with _open_text(path, find_codec(encoding)) as text:
+        yield from (_find_blocks if text.stream is text.raw else _unpack_blocks)(path, text, advance)
+
+
+def _find_blocks(path: Path, text: _Text, advance: Callable[[float], None]) -> Generator[Block]:
+    """Whoever takes a block reads it once more: less than to hand it on to another process."""
+    import numpy as np
+
+    number, start, position = 1, 0, 0
+    buffer = np.empty(_BLOCK_BYTES, dtype=np.uint8)
+    with _explain_damage(path, lambda: number):
+        while num := text.raw.readinto(buffer.data):  # type: ignore[attr-defined]
+            line_ends = np.flatnonzero(buffer[:num] == _LINE_FEED)
+            position += num
+            advance(num)
+            if len(line_ends):
+                end = position - num + int(line_ends[-1]) + 1
+                yield Block(number, b"", text.codec, place=Place(path, start, end - start))
+                number, start = number + len(line_ends), end
+            elif position - start > MAX_LINE_BYTES:
+                _skip_line(text.raw, b"\0")
+                yield Block(number, b"", text.codec, is_too_long=True)
+                number += 1
+                start = position = text.raw.tell()
+    if position > start:
+        yield Block(number, b"", text.codec, place=Place(path, start, position - start))
+
+
+def _unpack_blocks(path: Path, text: _Text, advance: Callable[[float], None]) -> Generator[Block]:
     number, position, rest = 1, 0, b""
-    with _open_text(path, codec) as text, _explain_damage(path, lambda: number):
+    with _explain_damage(path, lambda: number):
         damage: Exception | None = None
         while damage is None:
             data, damage = _read_block(text.stream)

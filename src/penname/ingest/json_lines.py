@@ -29,8 +29,15 @@ class JsonBlock:
     """Our field -> their key."""
     block: Block
 
+    def load_data(self) -> JsonBlock:
+        """Itself, with the bytes that were left on disk. Raises DataError: they cannot be read any more."""
+        return JsonBlock(self.columns, self.block.load_data())
+
     def parse(self) -> RawBatch:
-        """Its rows; blank lines are none."""
+        """Its rows; blank lines are none. Raises DataError: as load_data."""
+        return self.load_data()._parse()
+
+    def _parse(self) -> RawBatch:
         batch = RawBatch({field: [] for field in self.columns})
         if self.block.is_too_long:
             batch.reject(Reject(self.block.first_line, "line_too_long"))

@@ -57,6 +57,10 @@ class RawBatch:
     def __len__(self) -> int:
         return len(self.lines) + len(self.rejects)
 
+    def load_data(self) -> RawBatch:
+        """Itself: nothing was left on disk."""
+        return self
+
     def parse(self) -> RawBatch:
         """Itself: its rows are found already."""
         return self
@@ -73,8 +77,12 @@ class RawBatch:
 
 
 class Chunk(Protocol):
-    """A piece of a file that holds whole rows and can be sent to another process."""
+    """A piece of a file that holds whole rows and can be sent to another process of this machine."""
+
+    def load_data(self) -> Chunk:
+        """Itself, with what it may have left on disk: now it can be sent to any machine. Raises DataError: that cannot be read any more."""
+        ...
 
     def parse(self) -> RawBatch:
-        """Its rows."""
+        """Its rows. Raises DataError: as load_data."""
         ...

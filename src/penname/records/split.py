@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Literal
 
 from penname.config import RecordsConfig
@@ -19,6 +19,8 @@ SPLITS: tuple[Split, ...] = ("train", "heldout", "test")
 
 UNIT, RECORD_ID = "unit", "record_id"
 """Columns that a review gets here: the privacy unit that answers for it, and its name."""
+_NAME_BYTES = 12
+"""Of SHA-256, in a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,8 @@ def name_records(reviews: Any) -> Any:
     import polars as pl
 
     contents = _join_content(reviews)
-    names = pl.Series(RECORD_ID, [hashlib.sha256(content).hexdigest()[:24] for content in contents], dtype=pl.String)
+    digests = [sha256(content).digest()[:_NAME_BYTES] for content in contents]
+    names = pl.Series(RECORD_ID, digests, dtype=pl.Binary).bin.encode("hex")
     if names.n_unique() == len(names):
         return names
     turn = pl.int_range(pl.len()).over(RECORD_ID)
