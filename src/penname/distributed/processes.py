@@ -22,12 +22,13 @@ MAX_PROCESSES = 4
 # A process of its own and not multiprocessing's: that one would run the program that called us a second time, and outlive it when it is killed.
 _CODE = "import sys; sys.path[:] = {path!r}; import {modules}; from penname.distributed.process_worker import serve; serve({handle})"
 _THREADS = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# A process keeps what it freed for its next item, where the system would have to give it anew, page by page: glibc's allocator and that of Polars.
+# A process keeps what it freed for its next item, where the system would have to give it anew, page by page: glibc's allocator and that of Polars,
+# which may have large pages too.
 _KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
     "MALLOC_TOP_PAD_": str(2**24),
-    "_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always",
 }
 
 
