@@ -1,5 +1,6 @@
 """However many processors there are, ingest and records write the same files and say the same errors."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -23,7 +24,8 @@ COLUMNS = {"rating": "stars", "text": "body", "title": "head", "category": "kind
 @pytest.fixture(params=[1, 2, 3])
 def num_processes(request, monkeypatch):
     """So many for any input, and an input in many parts."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(request.param)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(processes, "MAX_PROCESSES", request.param)
     monkeypatch.setattr(part_workers, "LEAST_BYTES", 0)
     monkeypatch.setattr(review_workers, "LEAST_BYTES", 0)
     monkeypatch.setattr(review_workers, "_CHUNK_BYTES", 4096)
@@ -98,6 +100,26 @@ def test_a_lost_process_is_one_line_and_leaves_nothing(tmp_path, raw, monkeypatc
         run_records(Config(), run_dir)
     with pytest.raises(EngineError, match="was killed by signal 9; is there memory for"):
         run_ingest(configure(raw), run_dir)
+    assert read_all(run_dir.root) == whole
+
+
+@SEVERAL
+@pytest.mark.parametrize("failing", [1, 2], ids=["the first time", "later"])
+def test_a_disk_that_fails_while_it_takes_the_records_is_heard(tmp_path, raw, monkeypatch, num_processes, failing):
+    """The system says so once, to whoever asks first."""
+    run_dir, calls = RunDir(tmp_path / "run"), []
+    whole = run(run_dir.root, raw, "user")
+    flush = part_workers._flush_all
+
+    def fail(handles):
+        calls.append(len(calls))
+        if len(calls) == failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        flush(handles)
+
+    monkeypatch.setattr(part_workers, "_flush_all", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        run_records(Config(), run_dir)
     assert read_all(run_dir.root) == whole
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import os
 import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
 from penname.distributed.errors import EngineError, first_line
+
+_GC_THRESHOLD = 200_000
 
 
 def serve(handle: int) -> None:
@@ -19,6 +22,8 @@ def serve(handle: int) -> None:
       handle: The descriptor of the connection to the process that asks. What it sends is trusted: it started this one.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Work on data makes objects by the million and hardly a circle among them: to look for one every few hundred is for nothing.
+    gc.set_threshold(_GC_THRESHOLD)
     state: list[Any] = []
     with Connection(handle) as parent:
         while True:

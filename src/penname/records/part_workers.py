@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from collections.abc import Generator, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -57,13 +59,39 @@ def _write_elsewhere(num_processes: int, rules: RecordRules, paths: list[Path], 
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=beside, prefix=".parts.", suffix=".tmp")))
         processes = stack.enter_context(Processes(num_processes))
         processes.prepare(_Worker, rules, folder)
+        flush = stack.enter_context(_flush_beside(list(handles.values())))
         for path, part in zip(paths, processes.map(_Worker.write, paths), strict=True):
             for split in SPLITS:
                 piece = _name_piece(folder, path, split)
                 with piece.open("rb") as lines:
                     shutil.copyfileobj(lines, handles[split], _COPY_BYTES)
                 piece.unlink()
+            flush()
             yield part
+
+
+@contextmanager
+def _flush_beside(handles: list[IO[bytes]]) -> Generator[Callable[[], None]]:
+    """What is written goes to the disk meanwhile: at the end nobody waits for gigabytes. Gives what is called now and then, and raises OSError."""
+    flushing: Future[None] | None = None
+
+    def flush() -> None:
+        nonlocal flushing
+        if flushing is None or flushing.done():
+            if flushing is not None:
+                flushing.result()
+            flushing = thread.submit(_flush_all, handles)
+
+    with ThreadPoolExecutor(1) as thread:
+        yield flush
+        if flushing is not None:
+            # The system tells of a failure once: were it not heard here, the last flush would find nothing wrong.
+            flushing.result()
+
+
+def _flush_all(handles: list[IO[bytes]]) -> None:
+    for handle in handles:
+        os.fsync(handle.fileno())
 
 
 class _Worker:
