@@ -83,7 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="half of the texts, shorter, half of the turns, and no result file")
     args = parser.parse_args()
-    num_texts, num_turns = (4 * SHARD_TEXTS, 2) if args.quick else (8 * SHARD_TEXTS, 4)
+    num_texts, num_turns = (2 * SHARD_TEXTS, 2) if args.quick else (4 * SHARD_TEXTS, 4)
     from penname.distributed.ray_cluster import open_cluster
 
     task = make_task(num_texts, max_new_tokens=48 if args.quick else 64)
