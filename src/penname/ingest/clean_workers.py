@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
-from penname.config import EngineConfig
 from penname.distributed.ahead import map_ahead
 from penname.distributed.shards import in_order, open_engine
 from penname.ingest.raw_batch import Chunk
 from penname.ingest.reviews import CleanBatch, ReviewRules, clean_chunk
+
+if TYPE_CHECKING:
+    from penname.config import EngineConfig
 
 
 def clean_chunks(rules: ReviewRules, chunks: Iterator[Chunk], engine: EngineConfig) -> Iterator[CleanBatch]:

@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from penname.config import Config, DataConfig, EngineConfig
 from penname.errors import RunDirError
 from penname.ingest.catalogue import Catalogue, CatalogueReader, build_domain, public_products
 from penname.ingest.parquet_writer import write_parquet
@@ -26,6 +25,9 @@ from penname.ingest.unit_source import check_unit_ids
 from penname.progress import Progress, say, show_progress
 from penname.run_dir import RunDir, hash_path, replace_folder, write_atomic, write_json
 from penname.schemas import Product
+
+if TYPE_CHECKING:
+    from penname.config import Config, DataConfig, EngineConfig
 
 COUNTS_VERSION = 3
 # What packed text holds is this many times its size on disk; only how many parts there are follows from it.

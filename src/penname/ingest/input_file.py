@@ -211,13 +211,13 @@ def _find_blocks(path: Path, text: _Text, advance: Callable[[float], None]) -> G
     buffer = np.empty(_BLOCK_BYTES, dtype=np.uint8)
     with _explain_damage(path, lambda: number):
         while num := text.raw.readinto(buffer.data):  # type: ignore[attr-defined]
-            line_ends = np.flatnonzero(buffer[:num] == _LINE_FEED)
+            is_line_end = buffer[:num] == _LINE_FEED
             position += num
             advance(num)
-            if len(line_ends):
-                end = position - num + int(line_ends[-1]) + 1
+            if num_lines := int(np.count_nonzero(is_line_end)):
+                end = position - int(is_line_end[::-1].argmax())
                 yield Block(number, b"", text.codec, place=Place(path, start, end - start))
-                number, start = number + len(line_ends), end
+                number, start = number + num_lines, end
             elif position - start > MAX_LINE_BYTES:
                 _skip_line(text.raw, b"\0")
                 yield Block(number, b"", text.codec, is_too_long=True)

@@ -32,7 +32,7 @@ def write_parquet(path: Path, row_type: type) -> Generator[Callable[[Any], None]
 
     schema = _arrow_schema(row_type)
     repeated = [name for name in schema.names if name not in _DISTINCT]
-    options = {"compression": "zstd", "use_dictionary": repeated, "write_statistics": False}
+    options = {"compression": "lz4", "use_dictionary": repeated, "write_statistics": False}
     with write_atomic(path, "wb") as handle, pyarrow.parquet.ParquetWriter(handle, schema, **options) as writer:
 
         def add(frame: Any) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from penname.config import EngineConfig
 from penname.distributed.ahead import map_ahead
 from penname.distributed.processes import Processes, count_processes
 from penname.ingest.clean_workers import clean_chunks
@@ -18,6 +17,9 @@ from penname.ingest.raw_batch import Chunk
 from penname.ingest.rejects import Reject
 from penname.ingest.reviews import CleanBatch, ReviewRules, clean_chunk
 from penname.ingest.spill import Part, Spill, join_parts
+
+if TYPE_CHECKING:
+    from penname.config import EngineConfig
 
 LEAST_BYTES = 32 * 2**20
 """Fewer bytes of reviews are cleaned sooner than processes start."""

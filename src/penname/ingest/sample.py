@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from penname.config import DataConfig
 from penname.run_dir import RunDir, replace_folder, write_json
+
+if TYPE_CHECKING:
+    from penname.config import DataConfig
 
 _MARK = "sample.json"
 _REVIEWS = "Cell_Phones_and_Accessories.jsonl"

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from penname.config import DataConfig, PrivacyConfig
 from penname.errors import UsageError
 from penname.ingest import amazon_reviews
 from penname.ingest.cleaning import read_string
@@ -16,6 +15,9 @@ from penname.ingest.input_files import InputFile, find_files
 from penname.ingest.table import Table
 from penname.ingest.tabular import check_table
 from penname.ingest.unit_source import UnitSource, find_unit_source, name_unit_column
+
+if TYPE_CHECKING:
+    from penname.config import DataConfig, PrivacyConfig
 
 _ALWAYS_NEEDED = ("rating", "text", "title", "category")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from penname.config import PrivacyConfig
 from penname.errors import DataError, UsageError
 from penname.ingest.rejects import Tally
 from penname.ingest.table import Table
+
+if TYPE_CHECKING:
+    from penname.config import PrivacyConfig
 
 UnitField = Literal["user_id", "unit_id"]
 UNIT_FIELDS: tuple[UnitField, ...] = get_args(UnitField)

@@ -161,10 +161,10 @@ def _join_content(reviews: Any) -> list[bytes]:
     """The content of each review as one text: equal for two if and only if they are copies of each other. PRIVATE."""
     import polars as pl
 
-    parts = [pl.col(name).cast(pl.String).fill_null("") for name in CONTENT]
+    parts = reviews.select(pl.col(name).cast(pl.String).fill_null("") for name in CONTENT)
     # The lengths keep ("a", "bc") and ("ab", "c") apart.
-    lengths = pl.concat_str([part.str.len_chars() for part in parts], separator=",")
-    return reviews.select(pl.concat_str([lengths, pl.lit(":"), *parts]).cast(pl.Binary)).to_series().to_list()
+    lengths = pl.concat_str([pl.col(name).str.len_chars() for name in CONTENT], separator=",")
+    return parts.select(pl.concat_str([lengths, pl.lit(":"), *CONTENT]).cast(pl.Binary)).to_series().to_list()
 
 
 def name_units(reviews: Any, record_ids: Any, *, privacy_unit: str) -> Any:
