@@ -33,12 +33,9 @@ _KEEP_MEMORY = {
 
 
 def count_processes(num_items: int) -> int:
-    """How many processes some items are worth, but no more than items; one is this process, on a machine with one processor.
-
-    One more than there are processors that we may use: while one waits, for the disk or for its next item, another works.
-    """
+    """How many processes some items are worth: one for each processor that we may use, but no more than items. One is this process."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(usable + 1 if usable > 1 else 1, num_items, MAX_PROCESSES))
+    return max(1, min(usable, num_items, MAX_PROCESSES))
 
 
 class Processes:

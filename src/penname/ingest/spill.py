@@ -13,7 +13,7 @@ from penname.ingest.order import UNIT_KEY, take_bits
 
 PART_BYTES = 64 * 2**20
 """A part should hold about so many bytes of clean reviews."""
-BUFFER_BYTES = 64 * 2**20
+BUFFER_BYTES = 128 * 2**20
 """So many are kept in memory before they go to disk."""
 _MAX_BITS = 8
 
