@@ -20,7 +20,7 @@ MAX_LINE_BYTES = 16 * 2**20
 
 _PROBE_BYTES = 4096
 _PROGRESS_LINES = 256
-_BLOCK_BYTES = 4 * 2**20
+_BLOCK_BYTES = 8 * 2**20
 _LINE_FEED = ord("\n")
 _COMPRESSED = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 _READ = {".gz": ("gzip", b"\x1f\x8b"), ".zst": ("zstd", b"\x28\xb5\x2f\xfd")}

@@ -14,7 +14,8 @@ from penname.privacy.unit import bound_contributions
 from penname.records.split import name_records, split_units
 from penname.schemas import CONTENT
 
-_BATCH_ROWS = 20_000
+_BATCH_BYTES = 32 * 2**20
+"""Row groups are read together up to so many bytes of reviews: each batch costs some time, however small it is."""
 _MAX_HELD = 20_000
 """Reviews of one unit that are held; of more, only those that the contribution bound chooses."""
 
@@ -136,7 +137,27 @@ def _read_batches(path: Path) -> Iterator[Any]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=list(CONTENT)):
-                yield pl.from_arrow(batch)
+            for groups in _join_groups([file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)]):
+                yield pl.from_arrow(file.read_row_groups(groups, columns=list(CONTENT), use_threads=False))
     except (ArrowException, OSError):
         raise RunDirError(f"{path}: is damaged; ingest again") from None
+
+
+def _join_groups(sizes: list[int]) -> list[list[int]]:
+    """The row groups of each batch, in their order: as many as fit, but at least one.
+
+    Args:
+      sizes: Unpacked, in bytes.
+
+    >>> _join_groups([20 * 2**20, 12 * 2**20, 90 * 2**20, 1])
+    [[0, 1], [2], [3]]
+    """
+    batches: list[list[int]] = []
+    held = 0
+    for group, size in enumerate(sizes):
+        if not batches or held + size > _BATCH_BYTES:
+            batches.append([])
+            held = 0
+        batches[-1].append(group)
+        held += size
+    return batches

@@ -11,6 +11,7 @@ import pytest
 
 from penname.config import Config, RecordsConfig
 from penname.errors import DataError, RunDirError, UsageError
+from penname.ingest import parquet_writer
 from penname.ingest.order import add_order_keys, sort_reviews
 from penname.ingest.parquet_writer import write_parquet
 from penname.records import units
@@ -226,6 +227,11 @@ def test_no_heldout_share_is_no_heldout(tmp_path):
     assert rows["heldout"] == []
 
 
+def read_few_rows_at_a_time(monkeypatch, num_rows):
+    monkeypatch.setattr(parquet_writer, "_GROUP_ROWS", num_rows)
+    monkeypatch.setattr(units, "_BATCH_BYTES", 1)
+
+
 @pytest.mark.parametrize("settings", [{}, {"keep_frac": 0.5}])
 @pytest.mark.parametrize("unit", ["user", "column", "record"])
 def test_a_unit_that_is_larger_than_what_is_held(tmp_path, monkeypatch, unit, settings):
@@ -234,14 +240,14 @@ def test_a_unit_that_is_larger_than_what_is_held(tmp_path, monkeypatch, unit, se
     big = [dataclasses.replace(reviews[0], title=f"More {i}", text=f"More text {i}", source=f"r.csv:{900 + i}") for i in range(60)]
     column = "home" if unit == "column" else None
     whole = split(tmp_path / "a", reviews + big, unit=unit, unit_column=column, records=settings)
-    monkeypatch.setattr(units, "_BATCH_ROWS", 7)
+    read_few_rows_at_a_time(monkeypatch, 7)
     monkeypatch.setattr(units, "_MAX_HELD", 10)
     assert split(tmp_path / "b", reviews + big, unit=unit, unit_column=column, records=settings) == whole
 
 
 def test_a_unit_whose_reviews_do_not_stand_together_stops_the_run(tmp_path, monkeypatch):
     """It would be bounded twice."""
-    monkeypatch.setattr(units, "_BATCH_ROWS", 2)
+    read_few_rows_at_a_time(monkeypatch, 2)
     reviews = make_reviews(8, 2)
     run_dir = RunDir(tmp_path)
     split(tmp_path, make_reviews())
