@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from penname.distributed.processes import MAX_PROCESSES
 from penname.ingest.duplicates import drop_copies
 from penname.ingest.order import KEY_BITS, sort_reviews
 from penname.ingest.parquet_writer import write_parquet
@@ -70,14 +71,20 @@ def _sorted_runs(part: Part, folder: Path, unit_field: UnitField | None, start: 
         # One unit owns more than a part may hold, so that only the hash of the text can cut it.
         start = max(start, KEY_BITS)
     num_bits = min(max(_SPLIT_BITS, choose_num_bits(part.num_bytes)), KEY_BITS - start % KEY_BITS)
-    with Spill(folder, start=start, num_bits=num_bits) as spill:
+    for number, piece in enumerate(_cut_again(part, folder, start, num_bits)):
+        yield from _sorted_runs(piece, folder / f"{number}.split", unit_field, start + num_bits)
+    folder.rmdir()
+
+
+def _cut_again(part: Part, folder: Path, start: int, num_bits: int) -> list[Part]:
+    """In a function of its own, so that no last frame is held while the pieces are cut further."""
+    # Other processes may do the same at this time.
+    with Spill(folder, start=start, num_bits=num_bits, num_processes=MAX_PROCESSES) as spill:
         for reviews in part.frames():
             spill.add(reviews)
         pieces = spill.finish()
     part.discard()
-    for number, piece in enumerate(pieces):
-        yield from _sorted_runs(piece, folder / f"{number}.split", unit_field, start + num_bits)
-    folder.rmdir()
+    return pieces
 
 
 def _load_distinct(part: Part) -> tuple[Any, Any]:
