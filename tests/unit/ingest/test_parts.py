@@ -1,6 +1,7 @@
 """The order of all reviews is the same however they are cut, and a unit larger than a part is cut and put together again."""
 
 import random
+import weakref
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -9,7 +10,7 @@ import pytest
 from penname.ingest import parts, spill
 from penname.ingest.order import add_order_keys
 from penname.ingest.parts import finish_part
-from penname.ingest.spill import Spill, choose_num_bits
+from penname.ingest.spill import Part, Spill, choose_num_bits
 
 
 def make_reviews(num_rows, *, users, texts, seed=1):
@@ -96,6 +97,32 @@ def test_a_million_copies_of_one_review_are_one(tmp_path, monkeypatch):
     rows, copies, _ = write(tmp_path / "a", make_reviews(500, users=1, texts=1), "user_id", num_bits=0)
     assert [row["source"] for row in rows] == ["r:1"]
     assert [line for _, line in copies] == list(range(2, 501))
+
+
+def test_while_a_piece_is_worked_on_no_frame_of_the_part_that_it_is_of_is_held(tmp_path, monkeypatch):
+    """Each time that a large unit is cut would take memory for good."""
+    seen, alive = [], []
+    read, load = Part.frames, parts._load_distinct
+
+    def watch(part):
+        for frame in read(part):
+            if part.paths:
+                seen.append(weakref.ref(frame))
+            yield frame
+            del frame
+
+    def count(part):
+        alive.append(sum(reference() is not None for reference in seen))
+        return load(part)
+
+    monkeypatch.setattr(parts, "_MAX_PART_BYTES", 3000)
+    monkeypatch.setattr(spill, "BUFFER_BYTES", 1000)
+    monkeypatch.setattr(Part, "frames", watch)
+    monkeypatch.setattr(parts, "_load_distinct", count)
+    write(tmp_path / "a", make_reviews(500, users=1, texts=400), "user_id", num_bits=0)
+    assert len(seen) > 20
+    assert len(alive) > 5
+    assert set(alive) == {0}
 
 
 @pytest.mark.parametrize(("num_bytes", "num_bits"), [(0, 0), (64 * 2**20, 0), (65 * 2**20, 1), (13e9, 8), (1e14, 8)])
