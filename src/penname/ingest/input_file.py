@@ -210,7 +210,7 @@ def _find_blocks(path: Path, text: _Text, advance: Callable[[float], None]) -> G
     number, start, position = 1, 0, 0
     buffer = np.empty(_BLOCK_BYTES, dtype=np.uint8)
     with _explain_damage(path, lambda: number):
-        while num := text.raw.readinto(buffer.data):  # type: ignore[attr-defined]
+        while num := text.raw.readinto(buffer.data):
             is_line_end = buffer[:num] == _LINE_FEED
             position += num
             advance(num)
@@ -292,7 +292,7 @@ def is_wide(codec: str) -> bool:
 class _Text:
     stream: IO[bytes]
     """Unpacked bytes, in which a line ends with the byte 10."""
-    raw: IO[bytes]
+    raw: io.BufferedReader
     """The file on disk."""
     codec: str
     """Of the stream."""
