@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from penname.errors import UsageError
 from penname.schemas import Arm
+from penname.template import completion_separator
 
 PROMPT_FIELDS = ("product_title", "category", "rating")
 """What a prompt may hold: public products and attributes drawn from a DP histogram. Never a real title or text."""
@@ -142,24 +143,6 @@ def _check_template(name: str, template: str, allowed: tuple[str, ...]) -> None:
             raise ValueError(f"{name}: {{{field}}} is not allowed here; allowed: {', '.join(allowed)}")
         if form or conversion:
             raise ValueError(f"{name}: {{{field}}} stands for the value as it is; write nothing else between its braces")
-
-
-def completion_end(template: str) -> str:
-    """The end mark of a completion: what stands after the text.
-
-    >>> completion_end("{title}: {text} ###")
-    ' ###'
-    """
-    return template.partition("{text}")[2]
-
-
-def completion_separator(template: str) -> str:
-    """What stands between title and text in a completion.
-
-    >>> completion_separator("Title: {title} | Review: {text}")
-    ' | Review: '
-    """
-    return template.partition("{title}")[2].partition("{text}")[0]
 
 
 class ModelConfig(_Section):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from penname.config import RecordsConfig, completion_end, completion_separator
+if TYPE_CHECKING:
+    from penname.config import RecordsConfig
 
 # Made up, and far from any product of the data, so that what is copied from it is easily seen.
 _EXAMPLE_PRODUCT = "Product: Garden Hose, 50 ft, Green\n"
@@ -79,3 +81,21 @@ class RecordTemplate:
         if not separator or not title or not text or "\n" in title:
             return None
         return title, text
+
+
+def completion_end(template: str) -> str:
+    """The end mark of a completion: what stands after the text.
+
+    >>> completion_end("{title}: {text} ###")
+    ' ###'
+    """
+    return template.partition("{text}")[2]
+
+
+def completion_separator(template: str) -> str:
+    """What stands between title and text in a completion.
+
+    >>> completion_separator("Title: {title} | Review: {text}")
+    ' | Review: '
+    """
+    return template.partition("{title}")[2].partition("{text}")[0]

@@ -244,7 +244,7 @@ _UNITS = [
         "5",
         "the bound on a user's records is not applied",
         "records.split:bound_units",
-        "bound_contributions(record_ids, max_records=config.max_records_per_user, seed=config.seed)",
+        "bound_contributions(record_ids, max_records=rules.max_records_per_user, seed=rules.seed)",
         "range(len(places))",
         "neighbours",
         "test",

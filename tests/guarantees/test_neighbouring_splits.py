@@ -13,11 +13,11 @@ from penname.ingest import duplicates
 from penname.ingest.ingest import run_ingest
 from penname.records import split
 from penname.records.records import run_records
-from penname.records.split import RECORD_ID, SPLITS, UNIT, split_reviews
+from penname.records.split import RECORD_ID, SPLITS, UNIT, SplitRules, split_reviews
 from penname.run_dir import RunDir, read_rows
 from penname.schemas import Review
 
-CONFIG = RecordsConfig(max_records_per_user=2, keep_frac=0.8)
+RULES = SplitRules.from_config(RecordsConfig(max_records_per_user=2, keep_frac=0.8))
 PEOPLE = ["ann", "bob", "cat", "dan"]
 HOMES = ["h1", "h2", "h3"]
 UNIT_FIELD = {"user": "user_id", "column": "unit_id"}
@@ -64,7 +64,7 @@ def read_parts(splits):
 
 def place_rows(reviews, unit):
     """What ingest and records do together: {(unit, record): (split, review)}."""
-    splits = split_reviews(keep_rows(reviews, unit), privacy_unit=unit, config=CONFIG)
+    splits = split_reviews(keep_rows(reviews, unit), privacy_unit=unit, rules=RULES)
     return {(unit_id, record_id): (name, review) for unit_id, record_id, name, review in read_parts(splits)}
 
 
@@ -100,7 +100,7 @@ def test_a_unit_keeps_at_most_the_bound_and_one_split(unit, reviews):
     placed = place_rows(reviews, unit)
     for name in {unit_id for unit_id, _ in placed}:
         mine = [split for (unit_id, _), (split, _) in placed.items() if unit_id == name]
-        assert len(mine) <= CONFIG.max_records_per_user
+        assert len(mine) <= RULES.max_records_per_user
         assert len(set(mine)) == 1
     assert all(getattr(review, UNIT_FIELD[unit]) == unit_id for (unit_id, _), (_, review) in placed.items())
 
@@ -130,7 +130,7 @@ def test_record_ids_that_leave_a_field_out_would_move_two_units(monkeypatch):
     reviews = [make_review(None, None, f"text {i}", product_title=title) for i in range(20) for title in ("Product", "Other")]
 
     def num_moved():
-        whole, rest = (split_reviews(keep_rows(rows, "record"), privacy_unit="record", config=CONFIG) for rows in (reviews, reviews[1:]))
+        whole, rest = (split_reviews(keep_rows(rows, "record"), privacy_unit="record", rules=RULES) for rows in (reviews, reviews[1:]))
         named = [{(record_id, review) for _, record_id, _, review in read_parts(splits)} for splits in (whole, rest)]
         return len(named[0] ^ named[1])
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from penname.config import completion_separator, load_config
+from penname.config import load_config
 from penname.errors import UsageError
+from penname.template import completion_separator
 
 
 def fails(path=None, overrides=None):

@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from penname.config import RecordsConfig
-from penname.records.split import RECORD_ID, UNIT, Split, Splits, Totals, split_reviews
+from penname.records.split import RECORD_ID, UNIT, Split, SplitRules, Splits, Totals, split_reviews
 from penname.records.units import Units, join_keys, read_units
 from penname.schemas import Record
 from penname.template import RecordTemplate
@@ -25,7 +24,7 @@ class RecordRules:
     """What makes records of reviews. Public: the same for every unit."""
 
     privacy_unit: str
-    config: RecordsConfig
+    split: SplitRules
     template: RecordTemplate
 
 
@@ -56,7 +55,7 @@ def write_part(
       OSError: a file cannot be written.
     """
     totals, keys = Totals(), None
-    made = map_units(partial(_make_all_records, rules), read_units(path, privacy_unit=rules.privacy_unit, config=rules.config))
+    made = map_units(partial(_make_all_records, rules), read_units(path, privacy_unit=rules.privacy_unit, rules=rules.split))
     for units, splits, records in made:
         totals.add(splits, num_reviews=units.reviews.height, num_left_out=units.num_left_out)
         keys = join_keys(keys, units.keys)
@@ -67,7 +66,7 @@ def write_part(
 
 def _make_all_records(rules: RecordRules, units: Units) -> _Made:
     """Some units, who of them is where, and their records by split. PRIVATE."""
-    splits = split_reviews(units.reviews, privacy_unit=rules.privacy_unit, config=rules.config)
+    splits = split_reviews(units.reviews, privacy_unit=rules.privacy_unit, rules=rules.split)
     return units, splits, {split: make_records(parts, rules.template) for split, parts in splits.parts.items()}
 
 

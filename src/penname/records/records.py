@@ -11,7 +11,7 @@ from penname.privacy.unit import define_unit
 from penname.progress import say
 from penname.records.part_records import RecordRules
 from penname.records.part_workers import write_parts
-from penname.records.split import SPLITS, Split, Totals, check_splits
+from penname.records.split import SPLITS, Split, SplitRules, Totals, check_splits
 from penname.records.units import find_parts
 from penname.run_dir import RunDir, read_json, write_atomic, write_json
 from penname.template import RecordTemplate
@@ -35,12 +35,12 @@ def run_records(config: Config, run_dir: RunDir) -> None:
         raise UsageError("records.prompt_template: names {product_title}, but this data has no products; write a template without it")
     # ingest chose the unit, from the config and the mapping: asked a second time, a file without its ids could choose another.
     privacy_unit = ingest_counts["privacy_unit"]
-    rules = RecordRules(privacy_unit, config.records, template)
+    rules = RecordRules(privacy_unit, SplitRules.from_config(config.records), template)
     paths = find_parts(run_dir.path("reviews"))
     with ExitStack() as stack:
         handles: dict[Split, IO[bytes]] = {split: stack.enter_context(write_atomic(run_dir.path(f"{split}_records"), "wb")) for split in SPLITS}
         totals = write_parts(rules, paths, handles, folder=run_dir.path("train_records").parent)
-        check_splits(totals, privacy_unit=privacy_unit, config=config.records)
+        check_splits(totals, privacy_unit=privacy_unit, rules=rules.split)
     _write_counts(config, run_dir, ingest_counts, totals)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from penname.config import RecordsConfig
 from penname.errors import DataError
 from penname.privacy.unit import bound_contributions, keyed_fractions
 from penname.schemas import CONTENT
+
+if TYPE_CHECKING:
+    from penname.config import RecordsConfig
 
 Split = Literal["train", "heldout", "test"]
 SPLITS: tuple[Split, ...] = ("train", "heldout", "test")
@@ -21,6 +23,22 @@ UNIT, RECORD_ID = "unit", "record_id"
 """Columns that a review gets here: the privacy unit that answers for it, and its name."""
 _NAME_BYTES = 12
 """Of SHA-256, in a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRules:
+    """The part of the section `records` that decides who is where: another process need not read a whole config for it. Public."""
+
+    seed: int
+    keep_frac: float
+    heldout_frac: float
+    test_frac: float
+    max_records_per_user: int
+
+    @classmethod
+    def from_config(cls, config: RecordsConfig) -> SplitRules:
+        """Those of a run."""
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +82,7 @@ class Totals:
         self.num_records.update(more.num_records)
 
 
-def split_reviews(reviews: Any, *, privacy_unit: str, config: RecordsConfig) -> Splits:
+def split_reviews(reviews: Any, *, privacy_unit: str, rules: SplitRules) -> Splits:
     """Puts every unit whole into one split, and bounds what it contributes.
 
     Guarantee: removing one unit's reviews removes its parts and changes no other part.
@@ -72,7 +90,7 @@ def split_reviews(reviews: Any, *, privacy_unit: str, config: RecordsConfig) -> 
     Args:
       reviews: Polars frame of the reviews of whole units, duplicates dropped within each. PRIVATE.
       privacy_unit: user, record or column.
-      config: Shares, bound and seed.
+      rules: Shares, bound and seed.
     Raises:
       DataError: a review names no unit.
     """
@@ -82,9 +100,9 @@ def split_reviews(reviews: Any, *, privacy_unit: str, config: RecordsConfig) -> 
     reviews = reviews.with_columns(record_ids, name_units(reviews, record_ids, privacy_unit=privacy_unit))
     units = reviews.group_by(UNIT, maintain_order=True).len("num_records")
     # Every fraction is of its unit alone; the join only copies it to the unit's rows.
-    units = units.with_columns(split=pl.Series(split_units(units[UNIT].to_list(), config), dtype=pl.String))
+    units = units.with_columns(split=pl.Series(split_units(units[UNIT].to_list(), rules), dtype=pl.String))
     taking_part = reviews.join(units.drop_nulls("split"), on=UNIT, maintain_order="left")
-    kept = bound_units(taking_part, config)
+    kept = bound_units(taking_part, rules)
     return Splits(
         parts={split: kept.filter(pl.col("split") == split).select(reviews.columns) for split in SPLITS},
         num_units={split: int((units["split"] == split).sum()) for split in SPLITS},
@@ -93,47 +111,47 @@ def split_reviews(reviews: Any, *, privacy_unit: str, config: RecordsConfig) -> 
     )
 
 
-def bound_units(reviews: Any, config: RecordsConfig) -> Any:
+def bound_units(reviews: Any, rules: SplitRules) -> Any:
     """The reviews that stay when no unit keeps more than `max_records_per_user`, in their order.
 
     Args:
       reviews: Polars frame of whole units, with UNIT, RECORD_ID and num_records, how many each unit has. PRIVATE.
-      config: Bound and seed.
+      rules: Bound and seed.
     """
     import numpy as np
     import polars as pl
 
-    is_over = pl.col("num_records") > config.max_records_per_user
+    is_over = pl.col("num_records") > rules.max_records_per_user
     over = reviews.with_row_index("place").filter(is_over).group_by(UNIT, maintain_order=True).agg(RECORD_ID, "place")
     if not over.height:
         return reviews
     record_ids, places = over[RECORD_ID].to_list(), over["place"].explode().to_numpy()
-    chosen = bound_contributions(record_ids, max_records=config.max_records_per_user, seed=config.seed)
+    chosen = bound_contributions(record_ids, max_records=rules.max_records_per_user, seed=rules.seed)
     stays = np.ones(reviews.height, dtype=bool)
     stays[places] = False
     stays[places[chosen]] = True
     return reviews.filter(stays)
 
 
-def split_units(unit_ids: Sequence[str], config: RecordsConfig) -> list[Split | None]:
+def split_units(unit_ids: Sequence[str], rules: SplitRules) -> list[Split | None]:
     """The split of each unit, or None when it does not take part (`keep_frac`).
 
     Args:
       unit_ids: The units. PRIVATE.
-      config: Shares and seed.
+      rules: Shares and seed.
     """
-    splits: list[Split | None] = [_choose_split(fraction, config) for fraction in keyed_fractions(config.seed, "split", unit_ids)]
+    splits: list[Split | None] = [_choose_split(fraction, rules) for fraction in keyed_fractions(rules.seed, "split", unit_ids)]
     # Every fraction is below 1: where all take part none needs to be drawn.
-    if config.keep_frac == 1:
+    if rules.keep_frac == 1:
         return splits
-    takes_part = keyed_fractions(config.seed, "keep", unit_ids)
-    return [split if fraction < config.keep_frac else None for split, fraction in zip(splits, takes_part, strict=True)]
+    takes_part = keyed_fractions(rules.seed, "keep", unit_ids)
+    return [split if fraction < rules.keep_frac else None for split, fraction in zip(splits, takes_part, strict=True)]
 
 
-def _choose_split(fraction: float, config: RecordsConfig) -> Split:
-    if fraction < config.test_frac:
+def _choose_split(fraction: float, rules: SplitRules) -> Split:
+    if fraction < rules.test_frac:
         return "test"
-    return "heldout" if fraction < config.test_frac + config.heldout_frac else "train"
+    return "heldout" if fraction < rules.test_frac + rules.heldout_frac else "train"
 
 
 def name_records(reviews: Any) -> Any:
@@ -185,13 +203,13 @@ def name_units(reviews: Any, record_ids: Any, *, privacy_unit: str) -> Any:
     return units
 
 
-def check_splits(totals: Totals, *, privacy_unit: str, config: RecordsConfig) -> None:
+def check_splits(totals: Totals, *, privacy_unit: str, rules: SplitRules) -> None:
     """Sees to it that there are units enough to fill every split.
 
     Args:
       totals: Of all units. PRIVATE.
       privacy_unit: user, record or column.
-      config: Shares.
+      rules: Shares.
     Raises:
       DataError: one unit owns all reviews, or a split is empty; names the unit, how many there are and what to do.
     """
@@ -202,9 +220,9 @@ def check_splits(totals: Totals, *, privacy_unit: str, config: RecordsConfig) ->
             "take data of many units, or set privacy.unit=record to protect single reviews only"
         )
     for split in SPLITS:
-        if not totals.num_units[split] and not (split == "heldout" and config.heldout_frac == 0):
-            kept = f", of which records.keep_frac={config.keep_frac:g} keeps {totals.num_units.total():,}," if config.keep_frac < 1 else ""
+        if not totals.num_units[split] and not (split == "heldout" and rules.heldout_frac == 0):
+            kept = f", of which records.keep_frac={rules.keep_frac:g} keeps {totals.num_units.total():,}," if rules.keep_frac < 1 else ""
             raise DataError(
                 f"records: the split {split} is empty: {num_reviews:,} reviews of {num_units:,} units (privacy.unit={privacy_unit}){kept} are too few for "
-                f"records.test_frac={config.test_frac:g} and records.heldout_frac={config.heldout_frac:g}; take data of more units, or other shares"
+                f"records.test_frac={rules.test_frac:g} and records.heldout_frac={rules.heldout_frac:g}; take data of more units, or other shares"
             )

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from penname.config import RecordsConfig
 from penname.errors import DataError, RunDirError
 from penname.privacy.unit import bound_contributions
-from penname.records.split import name_records, split_units
+from penname.records.split import SplitRules, name_records, split_units
 from penname.schemas import CONTENT
 
 _BATCH_BYTES = 32 * 2**20
@@ -44,7 +43,7 @@ def find_parts(folder: Path) -> list[Path]:
     return paths
 
 
-def read_units(path: Path, *, privacy_unit: str, config: RecordsConfig) -> Iterator[Units]:
+def read_units(path: Path, *, privacy_unit: str, rules: SplitRules) -> Iterator[Units]:
     """Reads a part.
 
     Guarantee: no unit is given twice, and of a unit with more reviews than are held those are given that the contribution bound would choose.
@@ -52,7 +51,7 @@ def read_units(path: Path, *, privacy_unit: str, config: RecordsConfig) -> Itera
     Args:
       path: One of the artefact reviews. PRIVATE.
       privacy_unit: user, record or column.
-      config: Bound and seed.
+      rules: Bound and seed.
     Returns:
       Units in the order of the part. PRIVATE.
     Raises:
@@ -63,10 +62,10 @@ def read_units(path: Path, *, privacy_unit: str, config: RecordsConfig) -> Itera
     if field is None:
         yield from (Units(reviews, 0) for reviews in _read_batches(path))
     else:
-        yield from _read_whole_units(path, field, config)
+        yield from _read_whole_units(path, field, rules)
 
 
-def _read_whole_units(path: Path, field: str, config: RecordsConfig) -> Iterator[Units]:
+def _read_whole_units(path: Path, field: str, rules: SplitRules) -> Iterator[Units]:
     import polars as pl
 
     done: set[str] = set()
@@ -81,8 +80,8 @@ def _read_whole_units(path: Path, field: str, config: RecordsConfig) -> Iterator
             yield _check_new(held[:cut], num_left_out, field, done, path)
             held, num_left_out = held[cut:], 0
         if held.height > _MAX_HELD:
-            chosen = bound_contributions([name_records(held).to_list()], max_records=config.max_records_per_user, seed=config.seed)
-            takes_part = split_units([held[field][0] or ""], config) != [None]
+            chosen = bound_contributions([name_records(held).to_list()], max_records=rules.max_records_per_user, seed=rules.seed)
+            takes_part = split_units([held[field][0] or ""], rules) != [None]
             num_left_out += held.height - len(chosen) if takes_part else 0
             held = held[chosen]
     if held is not None:

@@ -17,7 +17,7 @@ from penname.ingest.parquet_writer import write_parquet
 from penname.records import units
 from penname.records.part_records import make_records, write_lines
 from penname.records.records import run_records
-from penname.records.split import RECORD_ID, SPLITS, UNIT, split_units
+from penname.records.split import RECORD_ID, SPLITS, UNIT, SplitRules, split_units
 from penname.run_dir import RunDir, read_json, read_rows, write_json
 from penname.schemas import Record, Review
 from penname.template import RecordTemplate
@@ -160,23 +160,23 @@ def test_a_review_without_its_unit_stops_the_run(tmp_path, unit, field):
 @pytest.mark.parametrize("shares", [(0.15, 0.15), (0.0, 0.5), (0.6, 0.1)])
 def test_shares_of_the_split(shares):
     heldout, test = shares
-    config = RecordsConfig(heldout_frac=heldout, test_frac=test)
-    found = split_units([f"user-{i}" for i in range(20_000)], config)
+    rules = SplitRules.from_config(RecordsConfig(heldout_frac=heldout, test_frac=test))
+    found = split_units([f"user-{i}" for i in range(20_000)], rules)
     assert found.count("heldout") / 20_000 == pytest.approx(heldout, abs=0.015)
     assert found.count("test") / 20_000 == pytest.approx(test, abs=0.015)
     assert None not in found
 
 
 def test_keep_frac_does_not_depend_on_the_split():
-    config = RecordsConfig(keep_frac=0.25, heldout_frac=0.25, test_frac=0.25)
-    found = split_units([f"user-{i}" for i in range(20_000)], config)
+    rules = SplitRules.from_config(RecordsConfig(keep_frac=0.25, heldout_frac=0.25, test_frac=0.25))
+    found = split_units([f"user-{i}" for i in range(20_000)], rules)
     kept = [name for name in found if name is not None]
     assert len(kept) / 20_000 == pytest.approx(0.25, abs=0.015)
     assert kept.count("train") / len(kept) == pytest.approx(0.5, abs=0.03)
 
 
 def test_another_seed_is_another_split():
-    first, second = (split_units([f"user-{i}" for i in range(200)], RecordsConfig(seed=seed)) for seed in (1, 2))
+    first, second = (split_units([f"user-{i}" for i in range(200)], SplitRules.from_config(RecordsConfig(seed=seed))) for seed in (1, 2))
     assert first != second
 
 
