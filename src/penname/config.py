@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from penname.completion import completion_separator
 from penname.errors import UsageError
 from penname.schemas import Arm
-from penname.template import completion_separator
 
 PROMPT_FIELDS = ("product_title", "category", "rating")
 """What a prompt may hold: public products and attributes drawn from a DP histogram. Never a real title or text."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from penname.completion import completion_end, completion_separator
+
 if TYPE_CHECKING:
     from penname.config import RecordsConfig
 
@@ -81,21 +83,3 @@ class RecordTemplate:
         if not separator or not title or not text or "\n" in title:
             return None
         return title, text
-
-
-def completion_end(template: str) -> str:
-    """The end mark of a completion: what stands after the text.
-
-    >>> completion_end("{title}: {text} ###")
-    ' ###'
-    """
-    return template.partition("{text}")[2]
-
-
-def completion_separator(template: str) -> str:
-    """What stands between title and text in a completion.
-
-    >>> completion_separator("Title: {title} | Review: {text}")
-    ' | Review: '
-    """
-    return template.partition("{title}")[2].partition("{text}")[0]

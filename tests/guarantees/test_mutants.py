@@ -51,7 +51,7 @@ from penname.train.train import run_self_checks
 from tests.conftest import charged, make_tiny_llama
 from tests.guarantees.mutants import MUTANTS, mutants_as_markdown, replace_everywhere
 from tests.guarantees.test_accounting_oracle import convolve_steps, gaussian, sampled, solve_gaussian
-from tests.guarantees.test_neighbouring_splits import CONFIG as SPLIT_CONFIG
+from tests.guarantees.test_neighbouring_splits import RULES as SPLIT_RULES
 from tests.guarantees.test_neighbouring_splits import make_review, moved_by_removing, place_rows
 from tests.guarantees.test_noise_law import is_accepted
 
@@ -450,7 +450,7 @@ def check_neighbours(bench, folder):
     for name in PEOPLE:
         assert not moved_by_removing(REVIEWS, "user", name), "without one user, rows of others change"
     sizes = Counter(unit_id for unit_id, _ in place_rows(REVIEWS, "user"))
-    assert max(sizes.values()) <= SPLIT_CONFIG.max_records_per_user, "a user has more records than the bound"
+    assert max(sizes.values()) <= SPLIT_RULES.max_records_per_user, "a user has more records than the bound"
 
 
 @functools.cache

@@ -2,9 +2,9 @@
 
 import pytest
 
+from penname.completion import completion_separator
 from penname.config import load_config
 from penname.errors import UsageError
-from penname.template import completion_separator
 
 
 def fails(path=None, overrides=None):
