@@ -127,9 +127,13 @@ class LoraEngine:
     def unit_gradients(self, passes: Sequence[RowPass], num_units: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients (U, P), one a unit, in memory that the next call uses again, and losses, one a row in the order of the passes. PRIVATE."""
         counts = count_rows_of_units(passes, num_units)
-        grads = self._make_zeros(num_units)
+        grads = self._make_room(num_units)
+        for unit, count in enumerate(counts):
+            if not count:
+                grads[unit].zero_()
+        begun: set[int] = set()
         try:
-            losses = [self._run(row_pass, grads) for row_pass in passes]
+            losses = [self._run(row_pass, grads, begun) for row_pass in passes]
         except RuntimeError:
             # Perhaps there was no memory: the next try, with fewer units, must not find this much of it taken.
             self._kept = torch.empty(0, 0)
@@ -139,16 +143,16 @@ class LoraEngine:
                 grads[unit] /= count
         return grads, torch.cat(losses) if losses else torch.zeros(0)
 
-    def _make_zeros(self, num_units: int) -> torch.Tensor:
-        """(U, P) of zeros. New memory of this size costs as much as the products that are written to it."""
+    def _make_room(self, num_units: int) -> torch.Tensor:
+        """(U, P), not filled. New memory of this size costs as much as the products that are written to it."""
         if len(self._kept) < num_units:
             # Let go before more is taken.
             self._kept = torch.empty(0, 0)
             self._kept = torch.empty(num_units, self.num_params, device=self._device)
-        return self._kept[:num_units].zero_()
+        return self._kept[:num_units]
 
-    def _run(self, row_pass: RowPass, grads: torch.Tensor) -> torch.Tensor:
-        products = _RowProducts(row_pass, self._offsets, grads)
+    def _run(self, row_pass: RowPass, grads: torch.Tensor, begun: set[int]) -> torch.Tensor:
+        products = _RowProducts(row_pass, self._offsets, grads, begun)
 
         def watch(layer: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             if not output.requires_grad:
@@ -180,9 +184,14 @@ class LoraEngine:
 class _RowProducts:
     """Adds each row's products to the gradient of its unit, those of like layers together: one alone is mostly overhead."""
 
-    def __init__(self, row_pass: RowPass, offsets: dict[int, int], grads: torch.Tensor) -> None:
+    def __init__(self, row_pass: RowPass, offsets: dict[int, int], grads: torch.Tensor, begun: set[int]) -> None:
+        """begun: units whose gradients hold rows of passes before this one, to which its own units are added; the others' hold anything yet."""
         self.reached: list[int] = []
         """Identities of the weights that products came for."""
+        self._is_first: list[bool] = []
+        for unit in row_pass.row_units:
+            self._is_first.append(unit not in begun)
+            begun.add(unit)
         self._row_pass, self._offsets, self._grads = row_pass, offsets, grads
         self._num_tokens = sum(row_pass.row_lengths)
         self._pending: dict[Any, list[tuple[Sequence[WeightPart], torch.Tensor, torch.Tensor]]] = {}
@@ -209,24 +218,25 @@ class _RowProducts:
 
     def _add(self, layers: list[tuple[Sequence[WeightPart], torch.Tensor, torch.Tensor]]) -> None:
         start = 0
-        for length, unit in zip(self._row_pass.row_lengths, self._row_pass.row_units, strict=True):
+        for length, unit, is_first in zip(self._row_pass.row_lengths, self._row_pass.row_units, self._is_first, strict=True):
             row = slice(start, start + length)
             products = _multiply(torch.stack([inputs[row] for _, inputs, _ in layers]), torch.stack([grads[row] for _, _, grads in layers]))
             for index, part in enumerate(layers[0][0]):
-                self._add_to(unit, [parts[index].weight for parts, _, _ in layers], products[:, part.outputs, part.inputs])
+                weights, own = [parts[index].weight for parts, _, _ in layers], products[:, part.outputs, part.inputs]
+                for place, product in self._find_places(unit, weights, own):
+                    # The first row is written, not added to zeros: that is twice as much memory to go through.
+                    place.copy_(product) if is_first else place.add_(product)
             start += length
 
-    def _add_to(self, unit: int, weights: Sequence[torch.Tensor], products: torch.Tensor) -> None:
-        """Products (L, n, k) to the places of L weights in the gradient of a unit."""
+    def _find_places(self, unit: int, weights: Sequence[torch.Tensor], products: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The places of L weights in the gradient of a unit, each with its part of the products (L, n, k)."""
         offsets = [self._offsets[id(weight)] for weight in weights]
         stride = offsets[1] - offsets[0] if len(offsets) > 1 else self._grads.shape[1]
         if offsets == list(range(offsets[0], offsets[0] + stride * len(offsets), stride) if stride > 0 else []):
             # Layers of one build follow each other at one distance: all their places are one view.
-            size, steps = products.shape, (stride, products.shape[2], 1)
-            torch.as_strided(self._grads, size, steps, self._grads.stride(0) * unit + offsets[0]).add_(products)
-            return
-        for offset, product in zip(offsets, products, strict=True):
-            self._grads[unit, offset : offset + product.numel()].view_as(product).add_(product)
+            steps = (stride, products.shape[2], 1)
+            return [(torch.as_strided(self._grads, products.shape, steps, self._grads.stride(0) * unit + offsets[0]), products)]
+        return [(self._grads[unit, offset:][: product.numel()].view_as(product), product) for offset, product in zip(offsets, products, strict=True)]
 
 
 def _multiply(inputs: torch.Tensor, output_grads: torch.Tensor) -> torch.Tensor:

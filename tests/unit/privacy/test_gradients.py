@@ -73,6 +73,16 @@ def test_a_batch_that_failed_keeps_no_memory_from_the_next():
     torch.testing.assert_close(again, GRADS)
 
 
+@pytest.mark.parametrize("rows_a_pass", [1, 3, 10])
+def test_nothing_that_the_memory_held_before_is_in_a_gradient(rows_a_pass):
+    layer = torch.nn.Linear(1, 3, bias=False)
+    engine = LoraEngine(layer)
+    # The first row of a unit is written and not added, and a unit without rows is set to zero.
+    engine.unit_gradients(make_passes(layer, GRADS, [0, 1, 2, 3], rows_a_pass=10), 4)[0].fill_(torch.nan)
+    again = engine.unit_gradients(make_passes(layer, GRADS, [0, 2, 2, 0], rows_a_pass=rows_a_pass), 4)[0]
+    torch.testing.assert_close(again, torch.stack([GRADS[[0, 3]].mean(0), torch.zeros(3), GRADS[[1, 2]].mean(0), torch.zeros(3)]))
+
+
 def test_a_row_that_is_not_finite_stays_with_its_unit():
     grads = GRADS.clone()
     grads[1, 0] = float("inf")
