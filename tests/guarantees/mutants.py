@@ -300,9 +300,9 @@ _UNITS = [
     Mutant(
         "issue",
         "the gradients of one batch stay in the memory that the next one uses",
-        "privacy.gradients:LoraEngine._make_zeros",
-        ".zero_()",
-        "",
+        "privacy.gradients:_RowProducts._add",
+        "place.copy_(product) if is_first else place.add_(product)",
+        "place.add_(product)",
         "self_check",
         "self-check",
         "self-check batch_mates: what a unit adds to the sum changes",
