@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from penname.config import ModelConfig
 from penname.errors import ModelError
-from penname.model.device import choose_device, keep_freed_memory, settle_products
+from penname.model.device import choose_device, keep_freed_memory, return_freed_memory, settle_products
 from penname.progress import say
 from penname.run_dir import hash_path, read_json, replace_folder, write_json
 
@@ -41,6 +41,8 @@ def load_base_model(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTok
     device = choose_device(config.device)
     settle_products()
     keep_freed_memory()
+    # What the last model took, before the next one comes.
+    return_freed_memory()
     source = find_base_model(config.name)
     quiet_transformers()
     from safetensors import SafetensorError
