@@ -12,6 +12,7 @@ from penname.generate.alone import AloneDecoder
 from penname.generate.decode import Decoder, Rules
 from penname.generate.slots import SlotDecoder
 from penname.generate.vllm_decoder import VllmDecoder
+from penname.model.device import return_freed_memory
 from penname.progress import say
 
 
@@ -33,6 +34,8 @@ def open_decoder(config: GenerateConfig, model: Any, tokenizer: Any, rules: Rule
     if config.engine == "vllm":
         return VllmDecoder.open(model, tokenizer, rules, num_slots=config.batch_size, longest=longest, scratch=scratch)
     decoder = SlotDecoder.open(model, rules, num_slots=config.batch_size, longest=longest)
+    # What merging the adapter and laying the weights out anew have left.
+    return_freed_memory()
     if decoder is not None:
         return decoder
     say("generate: this model's attention is not plain causal attention; its texts are written one at a time, which takes longer")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from penname.config import ModelConfig, TrainConfig
 from penname.errors import ModelError
 from penname.model.adapter import attach_adapter
+from penname.model.device import return_freed_memory
 from penname.model.free_memory import ModelShape, read_free_bytes
 from penname.model.fused_layer import fuse_layers
 from penname.model.recompute import recompute_layers
@@ -40,6 +41,8 @@ def prepare_model(
     adapted = attach_adapter(model, model_config, seed=train_config.seed)
     if layout.tile_tokens is not None:
         num_fused = fuse_layers(adapted)
+        # The weights as they were loaded, which views of the fused layers' blocks have replaced.
+        return_freed_memory()
         shape, weight_bytes = ModelShape.read(model.config), model.dtype.itemsize
         is_fused = num_fused == shape.num_layers
         tile_tokens = tile_tokens or train_config.physical_batch_tokens
