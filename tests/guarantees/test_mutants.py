@@ -94,7 +94,7 @@ class Bench:
                     "max_record_tokens": 160,
                     "physical_batch_tokens": 512,
                 },
-                "generate": {"num_records": 3, "max_new_tokens": 48, "max_draws_per_record": 40, "batch_size": 4},
+                "generate": {"num_records": 3, "max_new_tokens": 48, "max_draws_per_record": 40, "batch_size": 4, "redraw_faults": []},
             }
         )
 

@@ -181,7 +181,7 @@ def settings(letter_model_dir: Path) -> dict[str, Any]:
         "model": {"name": str(letter_model_dir), "dtype": "float32", "lora_rank": 2},
         "privacy": {"target_epsilon": TARGET_EPSILON, "marginals_frac": 0.5},
         "train": {"expected_batch_size": 8, "num_steps": 6, "max_record_tokens": 160, "physical_batch_tokens": 1024, "learning_rate": 1e-3},
-        "generate": {"num_records": 10, "max_new_tokens": 48, "max_draws_per_record": 40, "batch_size": 64},
+        "generate": {"num_records": 10, "max_new_tokens": 48, "max_draws_per_record": 40, "batch_size": 64, "redraw_faults": []},
         "evaluate": {"num_bootstrap": 20, "max_records": 40, "metrics": ["well_formed_frac", "jensen_shannon_divergence", "tstr_accuracy_score"]},
     }
 

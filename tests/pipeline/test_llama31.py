@@ -122,6 +122,7 @@ def test_the_run_of_the_config_ends_and_verifies(penname, llama31, tmp_path):
         f"data.reviews={data / REVIEWS_FILE}", f"data.catalogue={data / METADATA_FILE}", "records.keep_frac=1", f"model.name={llama31}", "model.device=cpu",
         r'records.prompt_template="{product_title}\n{category} {rating}:"', 'records.completion_template=" {title}|{text}"', "train.expected_batch_size=6",
         "train.num_steps=2", "train.learning_rate=1e-6", "generate.num_records=6", "generate.max_new_tokens=40", "generate.max_draws_per_record=40",
+        "generate.redraw_faults=[]",
         "evaluate.num_bootstrap=20", "evaluate.max_records=30", "evaluate.metrics=[well_formed_frac, jensen_shannon_divergence]",
     ]  # fmt: skip
     root = tmp_path / "run"

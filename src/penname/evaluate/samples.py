@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from penname.evaluate.segmentation import split_sentences, split_words
+from penname.segmentation import split_sentences, split_words
 
 if TYPE_CHECKING:
     from penname.evaluate.planted_facts import PlantedFacts

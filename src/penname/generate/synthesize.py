@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from penname.progress import Progress, say, show_progress
 from penname.run_dir import RunDir, hash_path, hash_value, write_json, write_rows
 from penname.schemas import BASE, SyntheticRecord
 from penname.template import RecordTemplate
+from penname.text_form import has_fault
 
 _NUM_BASE_RECORDS = 64
 
@@ -54,8 +55,8 @@ def run_generate(config: Config, run_dir: RunDir) -> None:
     for arm in config.train.arms:
         rows = _write_set(config, run_dir.path(f"synthetic_{arm}"), arm, template, conditions, adapter=run_dir.path(f"adapter_{arm}"))
         num_draws = sum(row.num_draws for row in rows)
-        counts[arm] = {"num_records": len(rows), "num_draws": num_draws, "num_unparsed": num_draws - len(rows)}
-        say(f"generate: {len(rows):,} records {arm}, {num_draws - len(rows):,} of {num_draws:,} drawn texts did not parse and were redrawn")
+        counts[arm] = {"num_records": len(rows), "num_draws": num_draws, "num_redrawn": num_draws - len(rows)}
+        say(f"generate: {len(rows):,} records {arm}, {num_draws - len(rows):,} of {num_draws:,} drawn texts did not parse, or were broken, and were redrawn")
     if num_base := count_base_records(config):
         rows = _write_set(config, run_dir.path("base_texts"), BASE, template, conditions[:num_base], adapter=None)
         say(f"generate: {len(rows):,} texts of the untrained model")
@@ -149,7 +150,7 @@ class RecordWriter:
         save: Callable[[Sequence[SyntheticRecord]], None],
         progress: Progress,
     ) -> None:
-        """Draws until every condition has a record that parses.
+        """Draws until every condition has a record that parses and is whole, or one that parses and `max_draws_per_record` draws.
 
         Args:
           decoder: Writes the texts.
@@ -178,7 +179,7 @@ class RecordWriter:
         places: Sequence[int],
         save: Callable[[SyntheticRecord], None],
     ) -> list[int]:
-        """Draws until each of the places has a record that parses, or was drawn `max_draws_per_record` times.
+        """Draws until each of the places has a record that parses and is whole, or was drawn `max_draws_per_record` times; then the first that parsed is its.
 
         Args:
           decoder: Writes the texts.
@@ -190,15 +191,21 @@ class RecordWriter:
           The places without a record that parses.
         """
         failed: list[int] = []
+        broken: dict[int, SyntheticRecord] = {}
 
         def take(request: Request, text: Decoded) -> Request | None:
             _, place, draw = request.key
             row = self._parse(conditions[place], text, draw)
-            if row is not None:
+            if row is not None and not self._is_broken(row):
                 save(row)
+                broken.pop(place, None)
                 return None
+            if row is not None:
+                broken.setdefault(place, row)
             again = self._next_draw(request)
-            if again is None:
+            if again is None and place in broken:
+                save(replace(broken.pop(place), num_draws=draw))
+            elif again is None:
                 failed.append(place)
             return again
 
@@ -233,6 +240,15 @@ class RecordWriter:
             return last in text or "\ufffd" in text
 
         return may_end
+
+    def accepts(self, text: Decoded) -> bool:
+        """Whether a text parses and has none of the faults for which it would be drawn again."""
+        parsed = self.template.parse_completion(self.tokenizer.decode(text.token_ids))
+        return parsed is not None and not has_fault(parsed[1], text.finish_reason, self.config.redraw_faults)
+
+    def _is_broken(self, row: SyntheticRecord) -> bool:
+        # What the untrained model writes is drawn once and kept as it is.
+        return self.arm != BASE and has_fault(row.text, row.finish_reason, self.config.redraw_faults)
 
     def _parse(self, condition: Condition, text: Decoded, draw: int) -> SyntheticRecord | None:
         """The record, or None where the text does not have the form of the template. Of the untrained model nobody asks for the form."""

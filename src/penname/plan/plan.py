@@ -139,8 +139,12 @@ def make_plan(config: Config, *, num_units: int | None, record_tokens: int | Non
         raise UsageError("--record-tokens and --read-lengths both say how long records are; give one of them")
     began = time.monotonic()
     _import_libraries()
-    library_bytes = _read_resident_bytes()
     from penname.model.base import load_base_model
+    from penname.model.device import return_freed_memory
+
+    # What the program did before it asked for a plan is no library's.
+    return_freed_memory()
+    library_bytes = _read_resident_bytes()
 
     _, tokenizer = load_base_model(config.model)
     load_secs = time.monotonic() - began

@@ -27,10 +27,12 @@ class Writing:
 
     end_probs: list[float]
     """The probability that a text ends with its token t, given that it has got that far; the last one holds for all later tokens."""
-    unparsed_prob: float
-    """That a finished text must be drawn again."""
+    refused_prob: float
+    """That a finished text must be drawn again, for anything but its length."""
     max_new_tokens: int
     max_draws: int
+    redraws_cut: bool = False
+    """Whether a text that ran into the limit is drawn again."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Passes:
     num_prompt_passes: float
     num_steps: float
     num_tokens: float
-    """Drawn, for all texts, those that do not parse included."""
+    """Drawn, for all texts, those that are drawn again included."""
     num_draws: float
 
 
@@ -72,7 +74,8 @@ def _rehearse(prompts: Sequence[tuple[int, ...]], writing: Writing, *, num_recor
 
     def take(request: Request, text: Decoded) -> Request | None:
         drawn.append(len(text.token_ids))
-        return next_draw(request) if chance.random() < writing.unparsed_prob else None
+        is_refused = chance.random() < writing.refused_prob or (writing.redraws_cut and text.finish_reason == "length")
+        return next_draw(request) if is_refused else None
 
     def next_draw(request: Request) -> Request | None:
         place, draw = request.key

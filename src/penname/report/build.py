@@ -195,5 +195,5 @@ def _describe_training(arm: str, rows: Sequence[dict[str, Any]]) -> dict[str, An
 
 def _describe_redraws(counts: dict[str, Any] | None, arms: Sequence[str]) -> list[dict[str, Any]]:
     found = [(arm, (counts or {}).get(arm)) for arm in CONDITIONS if arm in arms]
-    keys = ("num_records", "num_draws", "num_unparsed")
+    keys = ("num_records", "num_draws", "num_redrawn")
     return [{"arm": arm} | {key: row.get(key) for key in keys} for arm, row in found if isinstance(row, dict)]

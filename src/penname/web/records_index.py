@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from penname.errors import PennameError, RunDirError
-from penname.evaluate.fidelity.well_formed import is_abrupt_ending, is_non_text, is_repeated
 from penname.run_dir import ARTEFACTS, RunDir, hash_path, hash_value, read_rows
+from penname.text_form import is_abrupt_ending, is_non_text, is_repeated
 
 INDEX_VERSION = 1
 SETS = {

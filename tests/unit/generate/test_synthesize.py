@@ -61,7 +61,7 @@ class Tokenizer:
         return {"input_ids": [2] * len(text)}
 
     def decode(self, token_ids):
-        return "".join({7: " title\nReview: body", 8: "no form at all", 9: "##"}[token] for token in token_ids[-1:])
+        return "".join({7: " title\nReview: body", 8: "no form at all", 9: "##", 10: " title\nReview: so so so so so"}[token] for token in token_ids[-1:])
 
 
 TEMPLATE = RecordTemplate.from_config(RecordsConfig(completion_template=" {title}\nReview: {text}##"), has_products=True)
@@ -85,8 +85,8 @@ class Decoder:
                 waiting.append(again)
 
 
-def make_writer(arm="with_dp"):
-    return RecordWriter(Tokenizer(), TEMPLATE, GenerateConfig(max_draws_per_record=4, max_new_tokens=8, seed=6), arm)
+def make_writer(arm="with_dp", **settings):
+    return RecordWriter(Tokenizer(), TEMPLATE, GenerateConfig(max_draws_per_record=4, max_new_tokens=8, seed=6, **settings), arm)
 
 
 def write(decoder, *, done=None):
@@ -113,6 +113,58 @@ def test_what_does_not_parse_is_counted_and_redrawn():
         assert row.num_draws == 1 + len(prompt) % 3
         assert (row.rating, row.category, row.product_title) == (condition.rating, condition.category, condition.product_title)
         assert (row.title, row.text) == ("title", "body")
+
+
+class ByDraw(Decoder):
+    """Says of every draw what it gives: token and finish reason."""
+
+    def __init__(self, *draws):
+        super().__init__(None)
+        self.draws = draws
+
+    def decode(self, requests, on_text, *, prefix=(), next_draw=None):
+        waiting = list(requests)
+        while waiting:
+            request = waiting.pop(0)
+            token, reason = self.draws[request.key[2] - 1]
+            if again := on_text(request, Decoded([token], reason)):
+                waiting.append(again)
+
+
+BROKEN, FORMLESS, CUT, WHOLE = (10, "stop"), (8, "stop"), (7, "length"), (7, "stop")
+
+
+@pytest.mark.parametrize(
+    ("draws", "faults", "num_draws", "text", "finish_reason"),
+    [
+        ((BROKEN, CUT, WHOLE), ["repetition", "cut"], 3, "body", "stop"),
+        ((BROKEN, CUT, WHOLE), ["cut"], 1, "so so so so so", "stop"),
+        ((BROKEN, CUT, WHOLE), ["repetition"], 2, "body", "length"),
+        ((FORMLESS, CUT, WHOLE), [], 2, "body", "length"),
+        # Where none is whole, the first that parsed.
+        ((FORMLESS, CUT, BROKEN, FORMLESS), ["repetition", "cut"], 4, "body", "length"),
+        ((BROKEN, BROKEN, CUT, CUT), ["repetition", "cut"], 4, "so so so so so", "stop"),
+    ],
+)
+def test_a_broken_text_is_drawn_again_and_kept_where_none_is_whole(draws, faults, num_draws, text, finish_reason):
+    rows, saved = {}, []
+    writer = make_writer(redraw_faults=faults)
+    with show_progress("generate") as progress:
+        writer.write_all(ByDraw(*draws), CONDITIONS, rows, saved.extend, progress)
+    assert len(saved) == len(rows) == len(CONDITIONS)
+    assert {(row.num_draws, row.text, row.finish_reason) for row in rows.values()} == {(num_draws, text, finish_reason)}
+
+
+def test_what_would_be_kept_is_what_is_kept():
+    writer = make_writer(redraw_faults=["repetition", "cut"])
+    assert [writer.accepts(Decoded([token], reason)) for token, reason in (BROKEN, FORMLESS, CUT, WHOLE)] == [False, False, False, True]
+
+
+def test_what_the_untrained_model_writes_is_kept_however_broken():
+    rows = {}
+    with show_progress("generate") as progress:
+        make_writer("base").write_all(ByDraw(BROKEN), CONDITIONS, rows, lambda _: None, progress)
+    assert {row.num_draws for row in rows.values()} == {1}
 
 
 def test_what_the_untrained_model_writes_is_drawn_once_and_kept_as_it_is():

@@ -109,7 +109,7 @@ def write_run(run: RunDir) -> dict[str, Any]:
     write_json(run.path("ingest_counts"), {"num_rows": 1234, "num_kept": 1200, "rejects": {"empty_text": 34}, "sources": ["reviews.csv"]})
     parts = {"train": 70, "heldout": 15, "test": 15}
     write_json(run.path("records_counts"), {"privacy_unit": "user", "num_units": parts, "num_records": parts, "unit_note": "Split by user."})
-    write_json(run.path("generate_counts"), {arm: {"num_records": 10, "num_draws": 17, "num_unparsed": 7} for arm in ("with_dp", "no_dp")})
+    write_json(run.path("generate_counts"), {arm: {"num_records": 10, "num_draws": 17, "num_redrawn": 7} for arm in ("with_dp", "no_dp")})
     release = run.path("release")
     release.mkdir()
     (release / "README.md").write_text("what this is\n")

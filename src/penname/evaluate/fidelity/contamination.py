@@ -10,7 +10,7 @@ from penname.evaluate.bootstrap import Interval, interval_around
 from penname.evaluate.metric import Estimate, Metric, describe_each
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.samples import RowSet, Samples
-from penname.evaluate.segmentation import split_sentences
+from penname.segmentation import split_sentences
 
 MAX_TEXTS = 200
 MIN_TEXTS = 5

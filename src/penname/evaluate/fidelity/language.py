@@ -12,7 +12,7 @@ from penname.evaluate.fidelity.lengths import resample_both
 from penname.evaluate.metric import Estimate, Metric, compare_with_test
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.samples import RowSet, Samples
-from penname.evaluate.segmentation import split_words
+from penname.segmentation import split_words
 
 NAME = "language_total_variation_distance"
 MIN_WORDS = 5

@@ -9,7 +9,7 @@ import numpy as np
 
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.samples import RowSet, Samples
-from penname.evaluate.segmentation import split_words
+from penname.segmentation import split_words
 
 MAX_FEATURES = 20_000
 _REGULARISATION = 1.0

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from penname.evaluate.fidelity.gibberish import REAL_FRAC, LetterModel
-from penname.evaluate.fidelity.well_formed import is_abrupt_ending, is_non_text, is_repeated
 from penname.evaluate.human.sample import SampledRecord
 from penname.run_dir import ARTEFACTS, RunDir, read_rows
+from penname.text_form import is_abrupt_ending, is_non_text, is_repeated
 
 FormRule = Callable[[SampledRecord], bool]
 NUM_TEXTS = 1000

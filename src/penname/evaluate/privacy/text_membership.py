@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from penname.evaluate.privacy.errors import LeftOutError
-from penname.evaluate.segmentation import split_words
+from penname.segmentation import split_words
 
 NUM_NEIGHBOURS = 25
 """Synthetic texts whose likeness is averaged, as in the paper."""

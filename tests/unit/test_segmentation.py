@@ -2,7 +2,7 @@
 
 import pytest
 
-from penname.evaluate.segmentation import split_sentences, split_words
+from penname.segmentation import split_sentences, split_words
 
 
 @pytest.mark.parametrize(
