@@ -291,11 +291,11 @@ class GenerateConfig(_Section):
     batch_size: int = Field(default=128, ge=1)
     """Texts that are written at once, our engine at most 128; changes speed and memory, not the texts. Halved where memory is short."""
     max_draws_per_record: int = Field(default=8, ge=1)
-    """A text that does not parse, or has one of redraw_faults, is counted and drawn again, at most this often. Then the first that parsed is kept; where
-    none did, the run stops and says so."""
+    """A text that does not parse is counted and drawn again, at most this often; then the run stops and says so."""
     redraw_faults: list[Literal["repetition", "non_text", "abrupt_ending", "cut"]] = ["repetition", "non_text", "cut"]
-    """Faults for which a text is drawn again. repetition: a word, phrase or sentence comes round again and again; non_text: broken characters; cut: it ran
-    into max_new_tokens; abrupt_ending: no final mark, which many real texts lack too. Rules that read the text alone: no private data, no privacy."""
+    """Faults for which a text is drawn again, until the third draw; then the first that parsed is kept. repetition: a word, phrase or sentence comes round
+    again and again; non_text: broken characters; cut: it ran into max_new_tokens; abrupt_ending: no final mark, which many real texts lack too. These rules
+    read the text alone, never private data, so they cost no privacy."""
     seed: int = Field(default=1, ge=0)
     """Of the products in the prompts and of the drawn words. Public: it touches no private data."""
 

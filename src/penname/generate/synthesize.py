@@ -26,6 +26,8 @@ from penname.template import RecordTemplate
 from penname.text_form import has_fault
 
 _NUM_BASE_RECORDS = 64
+BROKEN_DRAWS = 3
+"""So often a text is drawn at the most for being broken: where nearly all run into the limit, more would take long and change little."""
 
 
 def run_generate(config: Config, run_dir: RunDir) -> None:
@@ -150,7 +152,7 @@ class RecordWriter:
         save: Callable[[Sequence[SyntheticRecord]], None],
         progress: Progress,
     ) -> None:
-        """Draws until every condition has a record that parses and is whole, or one that parses and `max_draws_per_record` draws.
+        """Draws until every condition has a record that parses and is whole, or one that parses and `BROKEN_DRAWS` draws.
 
         Args:
           decoder: Writes the texts.
@@ -179,7 +181,7 @@ class RecordWriter:
         places: Sequence[int],
         save: Callable[[SyntheticRecord], None],
     ) -> list[int]:
-        """Draws until each of the places has a record that parses and is whole, or was drawn `max_draws_per_record` times; then the first that parsed is its.
+        """Draws until each of the places has a record that parses and is whole, or was drawn often enough; then the first that parsed is its.
 
         Args:
           decoder: Writes the texts.
@@ -203,9 +205,10 @@ class RecordWriter:
             if row is not None:
                 broken.setdefault(place, row)
             again = self._next_draw(request)
-            if again is None and place in broken:
+            if place in broken and (again is None or draw >= BROKEN_DRAWS):
                 save(replace(broken.pop(place), num_draws=draw))
-            elif again is None:
+                return None
+            if again is None:
                 failed.append(place)
             return again
 

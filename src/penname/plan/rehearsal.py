@@ -14,6 +14,7 @@ from penname.generate.decode import Decoded, Request, Rules, find_prefix
 from penname.generate.nucleus import Sampling
 from penname.generate.slot_cache import StepAttention
 from penname.generate.slots import SlotDecoder
+from penname.generate.synthesize import BROKEN_DRAWS
 
 _SEED = 0
 _VOCABULARY = 8
@@ -74,7 +75,7 @@ def _rehearse(prompts: Sequence[tuple[int, ...]], writing: Writing, *, num_recor
 
     def take(request: Request, text: Decoded) -> Request | None:
         drawn.append(len(text.token_ids))
-        is_refused = chance.random() < writing.refused_prob or (writing.redraws_cut and text.finish_reason == "length")
+        is_refused = chance.random() < writing.refused_prob or (writing.redraws_cut and text.finish_reason == "length" and request.key[1] < BROKEN_DRAWS)
         return next_draw(request) if is_refused else None
 
     def next_draw(request: Request) -> Request | None:

@@ -141,9 +141,11 @@ BROKEN, FORMLESS, CUT, WHOLE = (10, "stop"), (8, "stop"), (7, "length"), (7, "st
         ((BROKEN, CUT, WHOLE), ["cut"], 1, "so so so so so", "stop"),
         ((BROKEN, CUT, WHOLE), ["repetition"], 2, "body", "length"),
         ((FORMLESS, CUT, WHOLE), [], 2, "body", "length"),
-        # Where none is whole, the first that parsed.
-        ((FORMLESS, CUT, BROKEN, FORMLESS), ["repetition", "cut"], 4, "body", "length"),
-        ((BROKEN, BROKEN, CUT, CUT), ["repetition", "cut"], 4, "so so so so so", "stop"),
+        # Where none of three is whole, the first that parsed.
+        ((FORMLESS, CUT, BROKEN, WHOLE), ["repetition", "cut"], 3, "body", "length"),
+        ((BROKEN, BROKEN, CUT, WHOLE), ["repetition", "cut"], 3, "so so so so so", "stop"),
+        ((BROKEN, FORMLESS, FORMLESS, WHOLE), ["repetition", "cut"], 3, "so so so so so", "stop"),
+        ((FORMLESS, FORMLESS, FORMLESS, CUT), ["cut"], 4, "body", "length"),
     ],
 )
 def test_a_broken_text_is_drawn_again_and_kept_where_none_is_whole(draws, faults, num_draws, text, finish_reason):

@@ -30,7 +30,7 @@ def test_a_text_that_does_not_parse_is_written_again_as_often_as_allowed():
 
 
 def test_a_text_that_ran_into_the_limit_is_written_again_where_that_is_asked_for():
-    asked = Writing([0.0], 0.0, max_new_tokens=7, max_draws=3, redraws_cut=True)
+    asked = Writing([0.0], 0.0, max_new_tokens=7, max_draws=8, redraws_cut=True)
     assert rehearse(PROMPTS, asked, num_records=5, num_slots=8).num_draws == 15
     assert rehearse(PROMPTS, replace(asked, redraws_cut=False), num_records=5, num_slots=8).num_draws == 5
 
