@@ -26,8 +26,8 @@ from penname.template import RecordTemplate
 from penname.text_form import has_fault
 
 _NUM_BASE_RECORDS = 64
-BROKEN_DRAWS = 3
-"""So often a text is drawn at the most for being broken: where nearly all run into the limit, more would take long and change little."""
+# So often a text is drawn at the most for being broken: where nearly all run into the limit, more would take long and change little.
+_BROKEN_DRAWS = 3
 
 
 def run_generate(config: Config, run_dir: RunDir) -> None:
@@ -152,7 +152,7 @@ class RecordWriter:
         save: Callable[[Sequence[SyntheticRecord]], None],
         progress: Progress,
     ) -> None:
-        """Draws until every condition has a record that parses and is whole, or one that parses and `BROKEN_DRAWS` draws.
+        """Draws until every condition has a record that parses and is whole, or one that parses and as many draws as are worth it.
 
         Args:
           decoder: Writes the texts.
@@ -205,7 +205,7 @@ class RecordWriter:
             if row is not None:
                 broken.setdefault(place, row)
             again = self._next_draw(request)
-            if place in broken and (again is None or draw >= BROKEN_DRAWS):
+            if place in broken and (again is None or draw >= _BROKEN_DRAWS):
                 save(replace(broken.pop(place), num_draws=draw))
                 return None
             if again is None:
@@ -243,11 +243,6 @@ class RecordWriter:
             return last in text or "\ufffd" in text
 
         return may_end
-
-    def accepts(self, text: Decoded) -> bool:
-        """Whether a text parses and has none of the faults for which it would be drawn again."""
-        parsed = self.template.parse_completion(self.tokenizer.decode(text.token_ids))
-        return parsed is not None and not has_fault(parsed[1], text.finish_reason, self.config.redraw_faults)
 
     def _is_broken(self, row: SyntheticRecord) -> bool:
         # What the untrained model writes is drawn once and kept as it is.

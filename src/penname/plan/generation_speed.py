@@ -21,7 +21,7 @@ from penname.plan.texts import Texts
 _NUM_PROMPTS = 8
 _MIN_STEPS = 4
 # What is believed before anything is seen: one text in ten is drawn again, as strongly as one text would say it.
-_PRIOR_REFUSED, _PRIOR_TEXTS = 0.1, 1.0
+_PRIOR_UNPARSED, _PRIOR_TEXTS = 0.1, 1.0
 
 
 @dataclass
@@ -69,9 +69,7 @@ def measure_generation(config: Config, texts: Texts, *, folder: Path, budget_sec
     count = min(config.generate.num_records, config.generate.batch_size, ROWS)
     requests = [Request((config.generate.seed, i, 1), prompts[i % len(prompts)]) for i in range(count)]
     watch.run(decoder, requests)
-    writing = Writing(
-        watch.end_probs(), watch.refused_prob(), config.generate.max_new_tokens, config.generate.max_draws_per_record, "cut" in config.generate.redraw_faults
-    )
+    writing = Writing(watch.end_probs(), watch.unparsed_prob(), config.generate.max_new_tokens, config.generate.max_draws_per_record)
     return GenerationSpeed(open_secs, watch.step_secs(), writing, isinstance(decoder, SlotDecoder))
 
 
@@ -91,8 +89,8 @@ class _Watch:
     """Texts that ended with their token t."""
     num_reached: Counter[int] = field(default_factory=Counter[int])
     """Texts that got a token t."""
-    num_accepted: int = 0
-    num_refused: int = 0
+    num_parsed: int = 0
+    num_unparsed: int = 0
     running: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     """Texts by their list's identity; kept here, so that none is given to another."""
     _of_step: set[int] = field(default_factory=set[int])
@@ -103,9 +101,9 @@ class _Watch:
         try:
             decoder.decode(requests, self._take, prefix=find_prefix(prompts))
         except _TimeIsUp:
-            # What could be kept now could be when it is finished; of the others nobody knows.
-            accepted = sum(self._accepts(token_ids) for token_ids in self.running.values())
-            self.num_accepted += accepted
+            # What parses now will parse when it is finished; of the others nobody knows.
+            parsing = sum(self._parses(token_ids) for token_ids in self.running.values())
+            self.num_parsed += parsing
 
     def is_ended(self, token_ids: list[int]) -> bool:
         if id(token_ids) in self._of_step or not self.begins:
@@ -128,14 +126,14 @@ class _Watch:
             self.num_reached[len(text.token_ids) + 1] += 1
             self.num_ended[len(text.token_ids) + 1] += 1
         self.running.pop(id(text.token_ids), None)
-        if self._accepts(text.token_ids):
-            self.num_accepted += 1
+        if self._parses(text.token_ids):
+            self.num_parsed += 1
         else:
-            self.num_refused += 1
+            self.num_unparsed += 1
 
-    def _accepts(self, token_ids: list[int]) -> bool:
-        # Whether it was cut is left to the rehearsal, which has the whole of it.
-        return self.writer.accepts(Decoded(token_ids, "stop"))
+    def _parses(self, token_ids: list[int]) -> bool:
+        # Whether it is broken is not asked: an untrained model repeats itself and runs into the limit far more often than a trained one.
+        return self.writer.template.parse_completion(self.writer.tokenizer.decode(token_ids)) is not None
 
     def step_secs(self) -> list[float]:
         """The first step is not among them: it waits for the prompts."""
@@ -149,6 +147,6 @@ class _Watch:
         seen = [self.num_ended[t] / self.num_reached[t] if self.num_reached[t] else 0.0 for t in range(1, most + 1)]
         return [*seen, max(ended, 0.5) / max(reached, 1)]
 
-    def refused_prob(self) -> float:
-        num_known = self.num_accepted + self.num_refused
-        return (self.num_refused + _PRIOR_REFUSED * _PRIOR_TEXTS) / (num_known + _PRIOR_TEXTS)
+    def unparsed_prob(self) -> float:
+        num_known = self.num_parsed + self.num_unparsed
+        return (self.num_unparsed + _PRIOR_UNPARSED * _PRIOR_TEXTS) / (num_known + _PRIOR_TEXTS)

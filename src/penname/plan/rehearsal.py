@@ -14,7 +14,6 @@ from penname.generate.decode import Decoded, Request, Rules, find_prefix
 from penname.generate.nucleus import Sampling
 from penname.generate.slot_cache import StepAttention
 from penname.generate.slots import SlotDecoder
-from penname.generate.synthesize import BROKEN_DRAWS
 
 _SEED = 0
 _VOCABULARY = 8
@@ -28,12 +27,10 @@ class Writing:
 
     end_probs: list[float]
     """The probability that a text ends with its token t, given that it has got that far; the last one holds for all later tokens."""
-    refused_prob: float
-    """That a finished text must be drawn again, for anything but its length."""
+    unparsed_prob: float
+    """That a finished text must be drawn again."""
     max_new_tokens: int
     max_draws: int
-    redraws_cut: bool = False
-    """Whether a text that ran into the limit is drawn again."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Passes:
     num_prompt_passes: float
     num_steps: float
     num_tokens: float
-    """Drawn, for all texts, those that are drawn again included."""
+    """Drawn, for all texts, those that do not parse included."""
     num_draws: float
 
 
@@ -75,8 +72,7 @@ def _rehearse(prompts: Sequence[tuple[int, ...]], writing: Writing, *, num_recor
 
     def take(request: Request, text: Decoded) -> Request | None:
         drawn.append(len(text.token_ids))
-        is_refused = chance.random() < writing.refused_prob or (writing.redraws_cut and text.finish_reason == "length" and request.key[1] < BROKEN_DRAWS)
-        return next_draw(request) if is_refused else None
+        return next_draw(request) if chance.random() < writing.unparsed_prob else None
 
     def next_draw(request: Request) -> Request | None:
         place, draw = request.key

@@ -157,11 +157,6 @@ def test_a_broken_text_is_drawn_again_and_kept_where_none_is_whole(draws, faults
     assert {(row.num_draws, row.text, row.finish_reason) for row in rows.values()} == {(num_draws, text, finish_reason)}
 
 
-def test_what_would_be_kept_is_what_is_kept():
-    writer = make_writer(redraw_faults=["repetition", "cut"])
-    assert [writer.accepts(Decoded([token], reason)) for token, reason in (BROKEN, FORMLESS, CUT, WHOLE)] == [False, False, False, True]
-
-
 def test_what_the_untrained_model_writes_is_kept_however_broken():
     rows = {}
     with show_progress("generate") as progress:

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 
 from penname.generate.decode import Request, Rules, find_prefix
@@ -11,8 +9,8 @@ from tests.conftest import make_tiny_llama
 PROMPTS = [(1, 5, 6, 7), (1, 5, 8), (1, 5, 6, 9, 10, 11)]
 
 
-def fixed(length: int, *, refused_prob: float = 0.0, max_draws: int = 4) -> Writing:
-    return Writing([0.0] * (length - 1) + [1.0], refused_prob, max_new_tokens=40, max_draws=max_draws)
+def fixed(length: int, *, unparsed_prob: float = 0.0, max_draws: int = 4) -> Writing:
+    return Writing([0.0] * (length - 1) + [1.0], unparsed_prob, max_new_tokens=40, max_draws=max_draws)
 
 
 def test_texts_that_are_written_together_take_the_steps_of_one():
@@ -25,14 +23,8 @@ def test_texts_that_wait_for_a_slot_come_after_the_others():
 
 
 def test_a_text_that_does_not_parse_is_written_again_as_often_as_allowed():
-    passes = rehearse(PROMPTS, fixed(9, refused_prob=1.0, max_draws=3), num_records=4, num_slots=8)
+    passes = rehearse(PROMPTS, fixed(9, unparsed_prob=1.0, max_draws=3), num_records=4, num_slots=8)
     assert (passes.num_draws, passes.num_tokens) == (12, 108)
-
-
-def test_a_text_that_ran_into_the_limit_is_written_again_where_that_is_asked_for():
-    asked = Writing([0.0], 0.0, max_new_tokens=7, max_draws=8, redraws_cut=True)
-    assert rehearse(PROMPTS, asked, num_records=5, num_slots=8).num_draws == 15
-    assert rehearse(PROMPTS, replace(asked, redraws_cut=False), num_records=5, num_slots=8).num_draws == 5
 
 
 def test_no_text_is_longer_than_it_may_be():
