@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
 import sys
 import tempfile
 import time
@@ -26,7 +25,7 @@ from statistics import median
 from typing import Any
 
 from resumable import WORK_IS_LEFT, Task, add_arguments, describe_machine, do_tasks, hash_files, read_kept, replace_between_markers, write_atomically
-from sample_data_variety import REAL_FILE, environment
+from sample_data_variety import environment
 
 from penname.config import Config, load_config
 
@@ -46,7 +45,6 @@ _TRAINING_FRAC = 0.9
 _PART_OF_A_BATCH = 32
 _NUM_RECORDS, _NUM_HELDOUT = 3_000, 250
 _NUM_TIMED = 48
-_WARM_BATCH, _WARM_LEARNING_RATE = 16, 1e-3
 # What the data's size does: with the settings of all.
 _SIZES = ((NUM_UNITS, 1.0), (NUM_UNITS, 4.0), (300, 8.0), (1_000, 8.0), (3_000, 8.0), (3_000, 1.0), (30_000, 8.0))
 _EXAMPLE = (
@@ -66,12 +64,10 @@ class Variant:
     """A made-up review in front of every prompt."""
     epsilon: float = 8.0
     num_units: int = NUM_UNITS
-    num_warm_steps: int = 0
-    """Steps without noise on public reviews before: those of clothing, which stand for anybody's public text here."""
 
     def change(self, **changed: Any) -> Variant:
         """The same with these settings of `model` and `train`, or fields of its own."""
-        own = {name: value for name, value in changed.items() if name in ("l2_clip_norm", "with_example", "epsilon", "num_units", "num_warm_steps")}
+        own = {name: value for name, value in changed.items() if name in ("l2_clip_norm", "with_example", "epsilon", "num_units")}
         model = {name: value for name, value in changed.items() if name in Config().model.model_dump()}
         train = {name: value for name, value in changed.items() if name in Config().train.model_dump()}
         return replace(self, model={**self.model, **model}, train={**self.train, **train}, **own)
@@ -97,7 +93,6 @@ def list_variants() -> dict[str, Variant]:
         "adapter/attention": BASE.change(target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]),
         "adapter/mlp": BASE.change(target_modules=["gate_proj", "up_proj", "down_proj"]),
         "prompt/with_example": BASE.change(with_example=True),
-        **{f"warm/{number}": BASE.change(num_warm_steps=number) for number in (15, 60)},
         **{f"units/{number}_epsilon_{epsilon:g}": BASE.change(num_units=number, epsilon=epsilon) for number, epsilon in _SIZES},
     }
 
@@ -131,8 +126,6 @@ class Trial:
         torch.manual_seed(self.seed)
         units, heldout = self._encode()
         adapted, layout, frozen = self._prepare()
-        if self.variant.num_warm_steps:
-            self._warm(adapted, layout, frozen)
         before = self._nats(adapted, layout, heldout)
         times = self._time(adapted, layout, frozen, units[:_NUM_TIMED])
         num_steps = 3 if self.quick else self.config.train.num_steps
@@ -184,22 +177,6 @@ class Trial:
         self._folder = tempfile.TemporaryDirectory()
         frozen = keep_frozen_layers(adapted, Path(self._folder.name), tile_tokens=layout.tile_tokens, pad_id=pad_id)
         return adapted, layout, frozen
-
-    def _warm(self, adapted: Any, layout: Any, frozen: Any) -> None:
-        """Trains without noise, in batches of _WARM_BATCH, on clothing reviews."""
-        from training_workload import read_rows
-
-        from penname.privacy.keystream import Keystream
-        from penname.privacy.mechanism import NonPrivateSum
-        from penname.train.arms import NonPrivateArm
-
-        rows = [
-            {"rating": row["Rating"], "category": row["Class Name"], "title": row["Title"], "text": row["Review Text"]}
-            for row in random.Random(self.seed).sample(read_rows(REAL_FILE), _WARM_BATCH * self.variant.num_warm_steps)
-        ]
-        units, num_steps = [[record] for record in self._encode_rows(rows)], self.variant.num_warm_steps
-        arm = NonPrivateArm.build(adapted, NonPrivateSum(_WARM_BATCH / len(units), num_steps, Keystream.from_seed(self.seed)))
-        self._train(adapted, layout, frozen, units, arm, batch=_WARM_BATCH, learning_rate=_WARM_LEARNING_RATE)
 
     def _nats(self, adapted: Any, layout: Any, records: list[Any]) -> float:
         """Mean over all completion tokens."""
