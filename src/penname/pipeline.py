@@ -13,6 +13,7 @@ from typing import Any
 from penname.config import Config
 from penname.errors import DataError, RunDirError, UsageError
 from penname.ingest.input_files import find_files
+from penname.model.device import return_freed_memory
 from penname.progress import format_secs, say
 from penname.run_dir import ARTEFACTS, RunDir, hash_path, hash_value, read_json
 from penname.schemas import ARMS
@@ -190,6 +191,8 @@ def _run_stage(stage: Stage, manifest: dict[str, Any], config: Config, run_dir: 
     run_dir.write_manifest(manifest)
     began = time.monotonic()
     stage.load()(config, run_dir)
+    # The models of this stage must not stand beside those of the next.
+    return_freed_memory()
     outputs = {name: describe_output(run_dir.path(name)) for name in stage.outputs if run_dir.path(name).exists()}
     secs = round(time.monotonic() - began, 1)
     manifest["stages"][stage.name] = {"status": "done", "key": key, "outputs": outputs, "secs": secs}

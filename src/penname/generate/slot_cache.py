@@ -1,20 +1,22 @@
 """Keys and values of the texts that are being written, in pages of one size, and attention over them.
 
 A text owns a slot, and a slot as many pages as it needs; nothing is ever concatenated, moved or read beyond the last page. Every product has the
-shape of one page, so neither the length nor the number of the other texts moves the rounding of one. The beginning that all prompts share is kept
-once, and read once for all slots. Source: Kwon et al. (2023), "Efficient memory management for LLM serving with PagedAttention".
+shape of one page, or of one block of rows, so neither the length nor the number of the other texts moves the rounding of one. The beginning that all
+prompts share is kept once, and read once for each block. Source: Kwon et al. (2023), "Efficient memory management for LLM serving with PagedAttention".
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
 PAGE_TOKENS = 32
+ROW_BLOCK = 16
+"""Rows that look at the shared beginning in one product."""
 # The first page stays empty: what is not there is read from it.
 _EMPTY = 0
 _LEAST = -1e30
@@ -86,7 +88,7 @@ class SlotCache:
 
 @dataclass(frozen=True)
 class StepAttention:
-    """Attention of one step of writing: row r holds the newest token of slot r; rows without a text hold nothing."""
+    """Attention of one step of writing: row r holds the newest token of the r-th slot that has a text; rows beyond them hold nothing."""
 
     cache: SlotCache
     longest: int
@@ -103,27 +105,26 @@ class StepAttention:
     """(R, K) the pages of each row in the order of its text, then the empty page."""
 
     @classmethod
-    def plan(cls, cache: SlotCache, lengths: Sequence[int], *, num_rows: int, longest: int) -> StepAttention:
+    def plan(cls, cache: SlotCache, lengths: Mapping[int, int], *, num_rows: int, longest: int) -> StepAttention:
         """Lays out one step.
 
         Args:
           cache: Has pages reserved for the new tokens.
-          lengths: Of each slot, tokens after the shared beginning with the new one; 0: no text.
-          num_rows: R, at least the number of slots.
+          lengths: By slot, in the order of the rows: tokens after the shared beginning with the new one.
+          num_rows: R, at least the number of these slots, a multiple of `ROW_BLOCK`.
           longest: Tokens that a text may have.
         """
-        active = [slot for slot, length in enumerate(lengths) if length]
-        most = max(len(cache.pages[slot]) for slot in active)
-        num_pages = 1 + max(max(cache.pages[slot]) for slot in active)
+        most = max(len(cache.pages[slot]) for slot in lengths)
+        num_pages = 1 + max(max(cache.pages[slot]) for slot in lengths)
         owners, limits = [0] * num_pages, [0] * num_pages
         table = [[_EMPTY] * most for _ in range(num_rows)]
         new_pages, new_offsets = [_EMPTY] * num_rows, [0] * num_rows
-        for slot in active:
-            last, pages = lengths[slot] - 1, cache.pages[slot]
-            new_pages[slot], new_offsets[slot] = pages[last // PAGE_TOKENS], last % PAGE_TOKENS
-            table[slot][: len(pages)] = pages
+        for row, (slot, length) in enumerate(lengths.items()):
+            last, pages = length - 1, cache.pages[slot]
+            new_pages[row], new_offsets[row] = pages[last // PAGE_TOKENS], last % PAGE_TOKENS
+            table[row][: len(pages)] = pages
             for place, page in enumerate(pages):
-                owners[page], limits[page] = slot, lengths[slot] - place * PAGE_TOKENS
+                owners[page], limits[page] = row, length - place * PAGE_TOKENS
         seen = torch.arange(PAGE_TOKENS) < torch.tensor(limits)[:, None]
         bias = torch.zeros(num_pages, 1, PAGE_TOKENS).masked_fill_(~seen[:, None], -torch.inf)
         plans = (torch.tensor(new_pages)[:, None], torch.tensor(new_offsets)[:, None], torch.tensor(owners), bias, torch.tensor(table))
@@ -167,19 +168,23 @@ class StepAttention:
 
     def _score_prefix(self, layer: int, query: torch.Tensor) -> torch.Tensor:
         """(R, heads, T) products with the shared beginning."""
-        keys = self.cache.prefix_keys[layer]
-        num_rows, num_heads = query.shape[:2]
-        asked = query.view(num_rows, len(keys), -1, query.shape[2]).transpose(0, 1).flatten(1, 2)
-        scores = torch.bmm(asked, keys.transpose(1, 2)).view(len(keys), num_rows, num_heads // len(keys), -1)
-        return scores.transpose(0, 1).float().reshape(num_rows, num_heads, -1)
+        return _multiply_by_blocks(query, self.cache.prefix_keys[layer].transpose(1, 2)).float()
 
     def _weigh_prefix(self, layer: int, weights: torch.Tensor) -> torch.Tensor:
         """(R, heads, value size) the weighted sum of the shared beginning's values."""
         values = self.cache.prefix_values[layer]
-        num_rows, num_heads = weights.shape[:2]
-        weights = weights.to(values.dtype).view(num_rows, len(values), -1, weights.shape[2]).transpose(0, 1).flatten(1, 2)
-        found = torch.bmm(weights, values).view(len(values), num_rows, num_heads // len(values), -1)
-        return found.transpose(0, 1).reshape(num_rows, num_heads, -1)
+        return _multiply_by_blocks(weights.to(values.dtype), values)
+
+
+def _multiply_by_blocks(rows: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+    """(R, heads, K) times (key-value heads, K, N), in products of one shape however many rows there are: (R, heads, N)."""
+    num_rows, num_heads, width = rows.shape
+    num_blocks, kv_heads = num_rows // ROW_BLOCK, len(matrices)
+    # (blocks, kv heads, rows of a block and query heads that share a key-value head, K)
+    blocks = rows.view(num_blocks, ROW_BLOCK, kv_heads, -1, width).transpose(1, 2).flatten(2, 3)
+    # Laid out in one way too: for several blocks torch would copy them, for one it would not.
+    found = torch.matmul(blocks, matrices.clone(memory_format=torch.contiguous_format))
+    return found.view(num_blocks, kv_heads, ROW_BLOCK, num_heads // kv_heads, -1).transpose(1, 2).reshape(num_rows, num_heads, -1)
 
 
 def _store(pages: torch.Tensor, numbers: torch.Tensor, offsets: torch.Tensor, new: torch.Tensor) -> None:

@@ -1,14 +1,15 @@
 """Our decoder: a fixed number of slots; a finished text leaves its slot at once, and the next one enters.
 
-Every forward pass, of prompts or of one token for each slot, has the same number of rows, filled up where there are fewer: the rounding of a matrix
-product depends on its shape, and with one shape a row's numbers do not depend on what the other rows hold.
+The rounding of a matrix product depends on its shape, and a text must not depend on how many others are beside it. So a forward pass, of prompts or of
+one token for each text, is `ROWS` rows wide, filled up where there are fewer, or one of the smaller widths at which this model on this machine computes
+the same bits: that is measured when the decoder is opened.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from penname.generate.decode import Decoded, NextDraw, OnText, Request, Rules
 from penname.generate.lookahead import Lookahead
 from penname.generate.nucleus import draw_next
 from penname.generate.packed_linear import pack_linears
-from penname.generate.slot_cache import LayerShape, PromptAttention, PromptPart, SlotCache, StepAttention
+from penname.generate.slot_cache import ROW_BLOCK, LayerShape, PromptAttention, PromptPart, SlotCache, StepAttention
 from penname.model.base import split_head
 from penname.model.free_memory import is_out_of_memory
 from penname.progress import say
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ROWS = 128
-"""Tokens in every forward pass, and so the most texts at once."""
+"""The most tokens in a forward pass, and so the most texts at once."""
+# What a pass may be, besides `ROWS`, if that changes no bit.
+_WIDTHS = (16, 32, 48, 64, 96)
 _ATTENTION = "penname_slots"
 # What attention functions are given by models whose attention is not the plain one.
 _UNKNOWN_TO_US = ("softcap", "s_aux", "position_bias")
-# Texts wait for company: computing a prompt costs a whole pass, however few its tokens are.
+# Texts wait for company: a pass over few tokens costs more for each of them.
 _WAITING_FRAC = 1 / 8
 # Where draws may be written ahead, so many slots for each request; more would be memory for draws that are hardly ever needed.
 _SLOTS_A_REQUEST = 4
@@ -117,12 +120,14 @@ class _Text:
 class SlotDecoder:
     """Continuous batching for a causal LM whose attention is plain; `open` finds out whether it is."""
 
-    def __init__(self, model: Any, rules: Rules, shapes: Sequence[LayerShape], *, num_slots: int, longest: int) -> None:
+    def __init__(self, model: Any, rules: Rules, shapes: Sequence[LayerShape], *, num_slots: int, longest: int, widths: Sequence[int] | None = None) -> None:
         """Is made by `open`."""
         self.rules, self.shapes, self.longest = rules, shapes, longest
         self.num_slots = min(num_slots, ROWS)
         self.device = model.device
         self._decoder, self._head = split_head(model)
+        self.widths = list(widths or [ROWS])
+        """Rows that a pass may have, ascending."""
 
     @classmethod
     @torch.inference_mode()
@@ -157,7 +162,28 @@ class SlotDecoder:
             return None
         with contextlib.suppress(RuntimeError), pack_linears(model, num_rows=ROWS) as packing:
             packing.keep = cls(model, rules, shapes, num_slots=num_slots, longest=longest)._agrees(probes, expected)
-        return cls(model, rules, shapes, num_slots=num_slots, longest=longest)
+        decoder = cls(model, rules, shapes, num_slots=num_slots, longest=longest)
+        decoder.widths = decoder._find_widths(model.config.vocab_size)
+        return decoder
+
+    def _find_widths(self, vocabulary: int) -> list[int]:
+        """Rows that a pass may have, ascending: those numbers of rows at which each row is, bit for bit, what it is in a pass of `ROWS`."""
+        starts = range(0, ROWS, ROW_BLOCK)
+        cache = self._reserve(0, [ROW_BLOCK], num_slots=len(starts))
+        for slot in range(cache.num_slots):
+            cache.reserve(slot, ROW_BLOCK)
+        parts = [PromptPart.plan(cache, slot, 0, ROW_BLOCK) for slot in range(cache.num_slots)]
+        # Public tokens; what counts is that every row is another one.
+        tokens = [(7 * i) % min(997, vocabulary) for i in range(ROW_BLOCK * len(parts))]
+
+        def compute(num_parts: int, width: int) -> torch.Tensor:
+            given = tokens[: num_parts * ROW_BLOCK]
+            positions = _positions(cache, parts[:num_parts])
+            return self._head(self._pass(given, positions, PromptAttention(cache, parts[:num_parts], self.longest), width=width))[: len(given)]
+
+        full = compute(len(parts), ROWS)
+        narrow = [width for width in _WIDTHS if width < len(tokens)]
+        return [*(width for width in narrow if torch.equal(compute(width // ROW_BLOCK, width), full[:width])), ROWS]
 
     def _agrees(self, probes: Sequence[Sequence[int]], expected: Sequence[torch.Tensor]) -> bool:
         """Whether prompts and steps in slots give the logits that each text gives by itself."""
@@ -169,8 +195,8 @@ class SlotDecoder:
             self._compute_prompts(cache, [(slot, probes[slot][1:start])])
         for step in range(_PROBE_STEPS):
             tokens = [probe[start + step] for probe, start in zip(probes, starts, strict=True)]
-            logits = self._compute_step(cache, tokens, [start + step for start in starts])
-            if not all(_is_close(row, wanted[step]) for row, wanted in zip(logits, expected, strict=False)):
+            logits = self._compute_step(cache, {slot: (token, start + step) for slot, (token, start) in enumerate(zip(tokens, starts, strict=True))})
+            if not all(_is_close(row, wanted[step]) for row, wanted in zip(logits, expected, strict=True)):
                 return False
         return True
 
@@ -269,22 +295,23 @@ class SlotDecoder:
 
     def _write_tokens(self, cache: SlotCache, texts: list[_Text | None], queue: deque[Request], finish: Finish) -> None:
         """One more token for every text; finished ones are handed over and leave."""
-        if not any(texts):
+        active = {slot: text for slot, text in enumerate(texts) if text is not None}
+        if not active:
             return
-        positions: list[int | None] = [None] * len(texts)
-        tokens, uniforms = [self.rules.eos_id] * len(texts), np.zeros(len(texts))
-        for slot, text in enumerate(texts):
-            if text is not None:
-                positions[slot] = len(text.request.prompt) - 1 + len(text.token_ids)
-                cache.reserve(slot, len(text.request.prompt) + len(text.token_ids) - cache.prefix_length)
-                tokens[slot], uniforms[slot] = text.newest, text.uniforms[len(text.token_ids)]
-        logits = self._compute_step(cache, tokens, positions)[: len(texts)]
+        newest: dict[int, tuple[int, int]] = {}
+        for slot, text in active.items():
+            position = len(text.request.prompt) - 1 + len(text.token_ids)
+            cache.reserve(slot, position + 1 - cache.prefix_length)
+            newest[slot] = text.newest, position
+        uniforms = torch.tensor([text.uniforms[len(text.token_ids)] for text in active.values()], dtype=torch.float64, device=self.device)
+        logits = self._compute_step(cache, newest)
         logits[:, list(self.rules.suppressed_ids)] = -torch.inf
-        drawn = draw_next(logits, torch.from_numpy(uniforms).to(self.device), self.rules.sampling).tolist()
-        for slot, text in enumerate(texts):
-            if text is None:
+        drawn = draw_next(logits, uniforms, self.rules.sampling).tolist()
+        for (slot, text), token in zip(active.items(), drawn, strict=True):
+            if texts[slot] is not text:
+                # Another one's end made it useless.
                 continue
-            reason = self._finish_reason(text, drawn[slot])
+            reason = self._finish_reason(text, token)
             if reason is not None:
                 again, dropped = finish(text.request, Decoded(text.token_ids, reason))
                 texts[slot] = self._follow(cache, slot, text, again, queue)
@@ -306,15 +333,21 @@ class SlotDecoder:
         cache.release(slot)
         return None
 
-    def _compute_step(self, cache: SlotCache, tokens: Sequence[int], positions: Sequence[int | None]) -> torch.Tensor:
-        """(R, V) logits after one more token of each slot at its position in the text; None: no text."""
-        lengths = [0 if position is None else position + 1 - cache.prefix_length for position in positions]
-        attention = StepAttention.plan(cache, lengths, num_rows=ROWS, longest=self.longest)
-        return self._head(self._pass(tokens, [position or 0 for position in positions], attention))
+    def _compute_step(self, cache: SlotCache, newest: Mapping[int, tuple[int, int]]) -> torch.Tensor:
+        """(N, V) logits after one more token of each of N slots, in their order; by slot, the token and its position in the text."""
+        width = self.find_width(len(newest))
+        lengths = {slot: position + 1 - cache.prefix_length for slot, (_, position) in newest.items()}
+        attention = StepAttention.plan(cache, lengths, num_rows=width, longest=self.longest)
+        tokens, positions = zip(*newest.values(), strict=True)
+        return self._head(self._pass(tokens, positions, attention, width=width))[: len(newest)]
 
-    def _pass(self, tokens: Sequence[int], positions: Sequence[int], attention: Any) -> torch.Tensor:
-        """(R, D) last hidden states of at most R tokens, filled up to R."""
-        filling = [0] * (ROWS - len(tokens))
+    def find_width(self, num_rows: int) -> int:
+        """Rows of the pass for so many tokens."""
+        return next(width for width in self.widths if width >= num_rows)
+
+    def _pass(self, tokens: Sequence[int], positions: Sequence[int], attention: Any, *, width: int | None = None) -> torch.Tensor:
+        """(R, D) last hidden states of at most R tokens, filled up to R, the width given or the smallest that is enough."""
+        filling = [0] * ((width or self.find_width(len(tokens))) - len(tokens))
         rows = torch.tensor([[*tokens, *filling], [*positions, *filling]], device=self.device)
         return self._decoder(input_ids=rows[:1], position_ids=rows[1:], use_cache=False, slots=attention).last_hidden_state[0]
 

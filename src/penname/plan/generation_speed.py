@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -20,6 +21,8 @@ from penname.plan.texts import Texts
 
 _NUM_PROMPTS = 8
 _MIN_STEPS = 4
+# Of the time, for steps of few texts.
+_NARROW_FRAC = 0.2
 # What is believed before anything is seen: one text in ten is drawn again, as strongly as one text would say it.
 _PRIOR_UNPARSED, _PRIOR_TEXTS = 0.1, 1.0
 
@@ -30,20 +33,38 @@ class GenerationSpeed:
 
     open_secs: float
     """To load the model, merge an adapter and make the decoder ready, once."""
-    step_secs: list[float]
-    """Of one more token for every text at once (without slots: for one text)."""
+    steps: list[StepTimes]
+    """Of one more token for many texts at once, then, where a pass may have fewer rows, for few (without slots: for one text)."""
     writing: Writing
-    has_slots: bool
+    widths: list[int]
+    """Rows that a pass may have, ascending; none where texts are written one at a time."""
 
     def count_passes(self, texts: Texts, config: Config) -> Passes:
         """What the decoder computes for one arm."""
-        slots = min(config.generate.batch_size, ROWS) if self.has_slots else 1
-        passes = rehearse(texts.prompts, self.writing, num_records=config.generate.num_records, num_slots=slots)
-        return passes if self.has_slots else replace(passes, num_prompt_passes=passes.num_draws, num_steps=passes.num_tokens)
+        slots = min(config.generate.batch_size, ROWS) if self.widths else 1
+        passes = rehearse(texts.prompts, self.writing, num_records=config.generate.num_records, num_slots=slots, widths=self.widths or [ROWS])
+        num_alone = passes.num_draws + passes.num_tokens
+        return passes if self.widths else replace(passes, num_passes=num_alone, num_rows=num_alone)
 
-    def decode_secs(self, passes: Passes) -> float:
-        """Seconds of writing; a pass over prompts costs what a step costs, as it has as many rows."""
-        return (passes.num_prompt_passes + passes.num_steps) * median(self.step_secs)
+    def decode_secs(self, passes: Passes, choose: Callable[[list[float]], float] = median) -> float:
+        """Seconds of writing: so much a pass and so much a row. A pass over prompts is taken for a step of as many rows.
+
+        Args:
+          passes: Of one arm.
+          choose: Of the measurements of one thing.
+        """
+        many, few = self.steps[0], self.steps[-1]
+        secs, fewer_secs = choose(many.secs), choose(few.secs)
+        a_row = max(0.0, secs - fewer_secs) / (many.num_rows - few.num_rows) if many.num_rows > few.num_rows else 0.0
+        return passes.num_passes * (secs - many.num_rows * a_row) + passes.num_rows * a_row
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Measured seconds of steps with so many rows each."""
+
+    num_rows: int
+    secs: list[float]
 
 
 def measure_generation(config: Config, texts: Texts, *, folder: Path, budget_secs: float) -> GenerationSpeed:
@@ -61,16 +82,23 @@ def measure_generation(config: Config, texts: Texts, *, folder: Path, budget_sec
     model, tokenizer = load_base_model(config.model)
     merged = merge_adapter(model, folder / "adapter")
     writer = RecordWriter(tokenizer, texts.template, config.generate, "no_dp")
-    watch = _Watch(writer, budget_secs)
-    rules = replace(writer.rules, is_ended=watch.is_ended)
-    decoder = open_decoder(config.generate, merged, tokenizer, rules, prompts=texts.prompts, scratch=folder)
+    watches: list[_Watch] = []
+
+    def is_ended(token_ids: list[int]) -> bool:
+        return watches[-1].is_ended(token_ids)
+
+    decoder = open_decoder(config.generate, merged, tokenizer, replace(writer.rules, is_ended=is_ended), prompts=texts.prompts, scratch=folder)
     open_secs = time.monotonic() - began
     prompts = texts.prompts[:_NUM_PROMPTS]
-    count = min(config.generate.num_records, config.generate.batch_size, ROWS)
-    requests = [Request((config.generate.seed, i, 1), prompts[i % len(prompts)]) for i in range(count)]
-    watch.run(decoder, requests)
-    writing = Writing(watch.end_probs(), watch.unparsed_prob(), config.generate.max_new_tokens, config.generate.max_draws_per_record)
-    return GenerationSpeed(open_secs, watch.step_secs(), writing, isinstance(decoder, SlotDecoder))
+    requests = [Request((config.generate.seed, i, 1), prompts[i % len(prompts)]) for i in range(min(config.generate.batch_size, ROWS))]
+    widths = decoder.widths if isinstance(decoder, SlotDecoder) else []
+    steps: list[StepTimes] = []
+    for count, frac in ((len(requests), 1 - _NARROW_FRAC), *((width, _NARROW_FRAC) for width in widths[:1] if width < len(requests))):
+        watches.append(_Watch(writer, frac * budget_secs))
+        watches[-1].run(decoder, requests[:count])
+        steps.append(StepTimes(decoder.find_width(count) if isinstance(decoder, SlotDecoder) else 1, watches[-1].step_secs()))
+    writing = Writing(watches[0].end_probs(), watches[0].unparsed_prob(), config.generate.max_new_tokens, config.generate.max_draws_per_record)
+    return GenerationSpeed(open_secs, steps, writing, widths)
 
 
 class _TimeIsUp(Exception):

@@ -59,11 +59,11 @@ class Plan:
         """
         # The untrained model's texts are written once each, by the same steps.
         arms, base = len(self.config.train.arms), self.num_base_records / self.config.generate.num_records
-        passes = (self.passes.num_prompt_passes + self.passes.num_steps) * choose(self.generation_speed.step_secs)
+        writing = self.generation_speed.decode_secs(self.passes, choose)
         return {
             **self.texts.stage_secs,
             "train": self._train_secs(choose),
-            "generate": (arms + bool(base)) * self.generation_speed.open_secs + (arms + base) * passes,
+            "generate": (arms + bool(base)) * self.generation_speed.open_secs + (arms + base) * writing,
             "evaluate": self.evaluation_speed.stage_secs(num_rows=self._count_compared(), num_sets=3 + arms),
         }
 

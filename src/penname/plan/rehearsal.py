@@ -37,14 +37,16 @@ class Writing:
 class Passes:
     """What the decoder computes for one arm."""
 
-    num_prompt_passes: float
-    num_steps: float
+    num_passes: float
+    """Over prompts, or over one token of each text that is written."""
+    num_rows: float
+    """Of all passes together, with what fills them up."""
     num_tokens: float
     """Drawn, for all texts, those that do not parse included."""
     num_draws: float
 
 
-def rehearse(prompts: Sequence[tuple[int, ...]], writing: Writing, *, num_records: int, num_slots: int) -> Passes:
+def rehearse(prompts: Sequence[tuple[int, ...]], writing: Writing, *, num_records: int, num_slots: int, widths: Sequence[int]) -> Passes:
     """What `num_records` texts take.
 
     Args:
@@ -52,18 +54,28 @@ def rehearse(prompts: Sequence[tuple[int, ...]], writing: Writing, *, num_record
       writing: How texts end.
       num_records: Texts that are wanted.
       num_slots: Texts at once.
+      widths: Rows that a pass may have, ascending.
     """
-    known = _rehearse(prompts, writing, num_records=min(num_records, _MOST_RECORDS), num_slots=num_slots)
+    known = _rehearse(prompts, writing, num_records=min(num_records, _MOST_RECORDS), num_slots=num_slots, widths=widths)
     more = max(0, num_records - _MOST_RECORDS) / _MOST_RECORDS
+    steps = more * known.num_tokens / num_slots
     return Passes(
-        known.num_prompt_passes * (1 + more),
-        known.num_steps + more * known.num_tokens / num_slots,
+        known.num_passes + more * known.num_prompt_passes + steps,
+        known.num_rows + more * known.num_prompt_rows + steps * next(width for width in widths if width >= num_slots),
         known.num_tokens * (1 + more),
         known.num_draws * (1 + more),
     )
 
 
-def _rehearse(prompts: Sequence[tuple[int, ...]], writing: Writing, *, num_records: int, num_slots: int) -> Passes:
+@dataclass(frozen=True)
+class _Rehearsed(Passes):
+    """Those over prompts told apart."""
+
+    num_prompt_passes: float
+    num_prompt_rows: float
+
+
+def _rehearse(prompts: Sequence[tuple[int, ...]], writing: Writing, *, num_records: int, num_slots: int, widths: Sequence[int]) -> _Rehearsed:
     chance, probs = random.Random(_SEED), writing.end_probs
     drawn: list[int] = []
 
@@ -82,9 +94,10 @@ def _rehearse(prompts: Sequence[tuple[int, ...]], writing: Writing, *, num_recor
     rules = Rules(Sampling(1.0, 1.0, writing.max_new_tokens), eos_id=-1, is_ended=is_ended)
     asked = [chance.choice(prompts) for _ in range(num_records)]
     longest = max(map(len, asked)) + writing.max_new_tokens
-    decoder = SlotDecoder(model, rules, [], num_slots=num_slots, longest=longest)
+    decoder = SlotDecoder(model, rules, [], num_slots=num_slots, longest=longest, widths=widths)
     decoder.decode([Request((i, 1), prompt) for i, prompt in enumerate(asked)], take, prefix=find_prefix(asked), next_draw=next_draw)
-    return Passes(model.num_prompt_passes, model.num_steps, sum(drawn), len(drawn))
+    prompt_rows, step_rows = model.prompt_rows, model.step_rows
+    return _Rehearsed(len(prompt_rows + step_rows), sum(prompt_rows + step_rows), sum(drawn), len(drawn), len(prompt_rows), sum(prompt_rows))
 
 
 @dataclass
@@ -93,14 +106,12 @@ class _Nothing:
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     base_model_prefix: str = "decoder"
-    num_prompt_passes: int = 0
-    num_steps: int = 0
+    prompt_rows: list[int] = field(default_factory=list[int])
+    """Of every pass over prompts."""
+    step_rows: list[int] = field(default_factory=list[int])
 
     def decoder(self, *, input_ids: torch.Tensor, position_ids: torch.Tensor, use_cache: bool, slots: Any) -> SimpleNamespace:
-        if isinstance(slots, StepAttention):
-            self.num_steps += 1
-        else:
-            self.num_prompt_passes += 1
+        (self.step_rows if isinstance(slots, StepAttention) else self.prompt_rows).append(input_ids.shape[1])
         return SimpleNamespace(last_hidden_state=torch.zeros(1, input_ids.shape[1], 1))
 
     def get_output_embeddings(self) -> Any:

@@ -43,11 +43,14 @@ def _describe_speed(plan: Plan) -> list[str]:
         speeds = [filling / secs for secs in plan.training_speed.token_secs["frozen"]]
         below = f"in the {plan.training_speed.num_frozen_layers} layers below the adapters, once a record"
         lines.append(f"                  {median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f}) {below}")
-    steps = plan.generation_speed.step_secs
+    times = plan.generation_speed.steps
     secs = plan.generation_speed.decode_secs(plan.passes)
     lines.append(
-        f"speed generate    {plan.passes.num_tokens / secs:,.0f} tokens a second; a step of all texts {1000 * median(steps):.0f} ms "
-        f"({1000 * min(steps):.0f} to {1000 * max(steps):.0f} in {len(steps)} steps)"
+        f"speed generate    {plan.passes.num_tokens / secs:,.0f} tokens a second; "
+        + ", ".join(
+            f"a step of {step.num_rows} rows {1000 * median(step.secs):.0f} ms ({1000 * min(step.secs):.0f} to {1000 * max(step.secs):.0f} in {len(step.secs)})"
+            for step in times
+        )
     )
     return lines
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from penname.generate.slot_cache import PAGE_TOKENS, LayerShape, PromptAttention, PromptPart, SlotCache, StepAttention
+from penname.generate.slot_cache import PAGE_TOKENS, ROW_BLOCK, LayerShape, PromptAttention, PromptPart, SlotCache, StepAttention
 
 SHAPE = LayerShape(num_heads=2, key_size=4, value_size=3, dtype=torch.float32)
 
@@ -68,12 +68,35 @@ def test_prompts_and_steps_attend_to_what_came_before_in_their_own_text(prefix_l
                 keys, values = (torch.cat([shared[j], texts[slot][j][:end]]) for j in (1, 2))
                 torch.testing.assert_close(found[start + i], expected_attention(texts[slot][0][end - 1], keys, values))
             start += count
-    new = random_rows(4, 77)
-    step = StepAttention.plan(cache, [length + 1 for length in lengths], num_rows=4, longest=99)
+    new = random_rows(ROW_BLOCK, 77)
+    # The rows need not be in the order of the slots.
+    step = StepAttention.plan(cache, {slot: lengths[slot] + 1 for slot in (1, 0)}, num_rows=ROW_BLOCK, longest=99)
     found = step.attend(0, *new, scaling=0.5)
-    for slot in range(2):
-        keys, values = (torch.cat([shared[j], texts[slot][j], new[j][slot : slot + 1]]) for j in (1, 2))
-        torch.testing.assert_close(found[slot], expected_attention(new[0][slot], keys, values))
+    for row, slot in enumerate((1, 0)):
+        keys, values = (torch.cat([shared[j], texts[slot][j], new[j][row : row + 1]]) for j in (1, 2))
+        torch.testing.assert_close(found[row], expected_attention(new[0][row], keys, values))
+
+
+@pytest.mark.parametrize("prefix_length", [0, 1, 5, 68])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_attends_the_same_bits_in_a_step_of_any_width(dtype, prefix_length):
+    shape = LayerShape(num_heads=3, key_size=16, value_size=16, dtype=dtype)
+    found = []
+    rows = [torch.randn(128, heads, 16, generator=torch.Generator().manual_seed(heads)).to(dtype) for heads in (9, 3, 3)]
+    for num_rows in (16, 48, 128):
+        cache = SlotCache([shape], prefix_length=prefix_length, num_slots=num_rows, tokens_per_slot=70, device=torch.device("cpu"))
+        generator = torch.Generator().manual_seed(1)
+        for kept in (*cache.prefix_keys, *cache.prefix_values):
+            kept.normal_(generator=generator)
+        lengths = {slot: 1 + slot * 5 % 70 for slot in range(num_rows)}
+        for slot, length in lengths.items():
+            cache.reserve(slot, length)
+            for kept in (*cache.keys, *cache.values):
+                kept[cache.pages[slot]] = torch.randn(kept[cache.pages[slot]].shape, generator=torch.Generator().manual_seed(slot)).to(dtype)
+        step = StepAttention.plan(cache, lengths, num_rows=num_rows, longest=99)
+        found.append(step.attend(0, *(part[:num_rows] for part in rows), scaling=0.25)[:16])
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
 
 
 def test_a_copied_prompt_reads_as_the_first():

@@ -89,6 +89,43 @@ def test_number_of_slots_order_neighbours_and_resuming_change_no_bit(model):
         assert write(model, some, num_slots=num_slots, prefix=prefix) == {request.key: texts[request.key] for request in some}
 
 
+def test_a_pass_is_no_wider_than_it_must_be_and_its_width_changes_no_bit(monkeypatch, model):
+    monkeypatch.setattr(slots, "ROWS", 64)
+    requests = make_requests()
+    prefix = find_prefix([request.prompt for request in requests])
+    written = []
+    for widths in ([64], None):
+        decoder, texts, passes = open_decoder(model, requests, num_slots=64), {}, []
+        # Which they are is the processor's choice.
+        assert decoder.widths[-1] == 64
+        decoder.widths, compute = widths or decoder.widths, decoder._pass
+
+        def watch(tokens, *given, compute=compute, passes=passes, **more):
+            hidden = compute(tokens, *given, **more)
+            passes.append((len(tokens), len(hidden)))
+            return hidden
+
+        decoder._pass = watch
+        decoder.decode(requests, lambda request, text, texts=texts: texts.__setitem__(request.key, text), prefix=prefix)
+        written.append(texts)
+        assert all(width == min(w for w in decoder.widths if w >= count) for count, width in passes)
+        assert len({width for _, width in passes}) > 1 or len(decoder.widths) == 1
+    assert written[0] == written[1]
+
+
+def test_a_width_at_which_the_model_computes_other_bits_is_not_used(monkeypatch, model):
+    monkeypatch.setattr(slots, "ROWS", 64)
+    others = [width for width in open_decoder(model, make_requests()).widths if width != 32]
+    own = model.model.norm.forward
+    # As where a processor multiplies few rows in another order: one bit of one number.
+    monkeypatch.setattr(
+        model.model.norm,
+        "forward",
+        lambda hidden: own(hidden) * (1 + 2**-7 * (torch.arange(hidden.shape[1]) == 3)[:, None] * (hidden.shape[1] == 32)).to(hidden.dtype),
+    )
+    assert open_decoder(model, make_requests()).widths == others
+
+
 def test_a_redraw_in_its_slot_is_the_redraw_of_another_run(model):
     requests = make_requests()[:5]
     prefix = find_prefix([request.prompt for request in requests])
@@ -140,7 +177,7 @@ def test_a_finished_text_leaves_at_once_and_the_next_enters():
     model, requests = make_tiny_llama(), make_requests((3,) * 12)
     decoder = open_decoder(model, requests, num_slots=4)
     sizes, compute = [], decoder._compute_step
-    decoder._compute_step = lambda cache, tokens, positions: (sizes.append(sum(p is not None for p in positions)), compute(cache, tokens, positions))[1]
+    decoder._compute_step = lambda cache, newest: (sizes.append(len(newest)), compute(cache, newest))[1]
     finished = []
     decoder.decode(requests, lambda request, text: finished.append(len(text.token_ids)))
     assert len(finished) == 12
