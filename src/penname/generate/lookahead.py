@@ -21,6 +21,10 @@ class Lookahead:
         self._running: set[Key] = set()
         self._finished: dict[Key, Decoded] = {}
 
+    def is_running(self, request: Request) -> bool:
+        """Whether it is being written and nobody has asked for it yet."""
+        return request.key in self._running
+
     def propose(self, texts: Iterable[tuple[int, Request]], count: int) -> list[tuple[int, Request]]:
         """What to write in `count` free slots: the nearest draws first, as those are the likeliest to be asked for.
 

@@ -41,8 +41,6 @@ _ATTENTION = "penname_slots"
 _UNKNOWN_TO_US = ("softcap", "s_aux", "position_bias")
 # Texts wait for company: a pass over few tokens costs more for each of them.
 _WAITING_FRAC = 1 / 8
-# Where draws may be written ahead, so many slots for each request; more would be memory for draws that are hardly ever needed.
-_SLOTS_A_REQUEST = 4
 _PROBE_TOKENS = 9
 _PROBE_STEPS = 2
 
@@ -213,7 +211,7 @@ class SlotDecoder:
         if not requests:
             return
         lengths = [len(request.prompt) + self.rules.sampling.max_new_tokens for request in requests]
-        num_slots = min(self.num_slots, len(requests) * (_SLOTS_A_REQUEST if next_draw else 1))
+        num_slots = min(self.num_slots, len(requests) if next_draw is None else self.find_width(min(len(requests), ROWS)))
         cache = self._reserve(len(prefix), lengths, num_slots=num_slots)
         self._compute_prompts(cache, [(None, list(prefix))])
         queue = deque(sorted(requests, key=lambda request: (len(request.prompt), request.prompt)))
@@ -270,10 +268,12 @@ class SlotDecoder:
                 cache.copy_slot(owners[request.prompt], slot, len(request.prompt) - 1 - cache.prefix_length)
 
     def _run_ahead(self, cache: SlotCache, texts: list[_Text | None], ahead: Lookahead) -> None:
-        """Puts draws that nobody has asked for yet into free slots; their prompts are there."""
+        """Puts draws that nobody has asked for yet into free slots, as many as rows would only fill up a pass; their prompts are there."""
         free = [slot for slot, text in enumerate(texts) if text is None]
         running = [(slot, text.request) for slot, text in enumerate(texts) if text is not None]
-        for slot, (source, request) in zip(free, ahead.propose(running, len(free)), strict=False):
+        num_asked = sum(not ahead.is_running(request) for _, request in running)
+        room = min(len(free), self.find_width(num_asked) - len(running)) if running else 0
+        for slot, (source, request) in zip(free, ahead.propose(running, max(0, room)), strict=False):
             cache.copy_slot(source, slot, len(request.prompt) - 1 - cache.prefix_length)
             texts[slot] = _Text(request, request.draw_uniforms(self.rules.sampling.max_new_tokens))
 

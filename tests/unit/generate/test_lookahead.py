@@ -23,6 +23,8 @@ def test_the_nearest_draws_of_all_texts_come_first():
     ahead = Lookahead(next_draw)
     texts = [(3, request(0)), (4, request(1, LAST)), (5, request(2, 2))]
     assert ahead.propose(texts, 3) == [(3, request(0, 2)), (5, request(2, 3)), (3, request(0, 3))]
+    assert ahead.is_running(request(0, 2))
+    assert not ahead.is_running(request(0))
     # What is being written is not proposed again, and a text that is ahead is nobody's beginning.
     texts += [(6, request(0, 2)), (7, request(2, 3)), (8, request(0, 3))]
     assert ahead.propose(texts, 10) == [(5, request(2, 4)), (3, request(0, 4)), (5, request(2, 5)), (3, request(0, 5))]
