@@ -106,7 +106,7 @@ def simulate_reducer(*, num_params: int, num_ranks: int, seed: int) -> dict[str,
 
 def time_index(*, num_records: int) -> dict[str, float]:
     """The index of the training units: seconds and bytes a record. It is built once a run."""
-    from penname.train.training_units import find_records, group_equal
+    from penname.unit_file import find_records, group_equal
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.jsonl"

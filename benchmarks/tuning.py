@@ -48,7 +48,7 @@ NUM_RECORDS, NUM_HELDOUT = 3_000, 250
 """Reviews, from the first on: measured on, and trained on after those."""
 _NUM_TIMED = 48
 # What the data's size does: with the settings of all.
-_SIZES = ((NUM_UNITS, 1.0), (NUM_UNITS, 4.0), (300, 8.0), (1_000, 8.0), (3_000, 8.0), (3_000, 1.0), (30_000, 8.0))
+_SIZES = ((NUM_UNITS, 1.0), (NUM_UNITS, 4.0), (300, 8.0), (1_000, 8.0), (300, 4.0), (300, 2.0), (3_000, 1.0), (3_000, 8.0))
 _EXAMPLE = (
     "Category: Garden\nRating: 4 out of 5\nTitle: Light and does not kink\n"
     "Review: I like how light it is, and the brass end does not leak. A bit short for our yard, so four stars.\n\n"

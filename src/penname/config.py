@@ -228,6 +228,9 @@ class PrivacyConfig(_Section):
 class TrainConfig(_Section):
     """The optimizer's side of training. Nothing here changes what is promised; the noise is calibrated to it."""
 
+    method: Literal["dp_sgd", "private_evolution"] = "dp_sgd"
+    """dp_sgd: the model is tuned on the data, with noise. private_evolution: the model stays as it is; it writes candidates, the private records vote for those
+    that are most like them, the votes get noise, and the best become examples for the next ones. See `evolve`."""
     arms: list[Arm] = ["with_dp", "no_dp"]
     """Which arms are trained. Without with_dp nothing is promised and there is no release/."""
     expected_batch_size: int = Field(default=24, ge=1)
@@ -268,6 +271,24 @@ class TrainConfig(_Section):
         if not value or len(set(value)) != len(value):
             raise ValueError("needs with_dp, no_dp or both, none twice")
         return value
+
+
+class EvolveConfig(_Section):
+    """Private evolution, `train.method: private_evolution`. Rounds are `train.num_steps`, voters of a round `train.expected_batch_size`."""
+
+    num_candidates: int = Field(default=600, ge=2)
+    """Candidates of a round, the same number for every rating and category, at least one for each. More are a finer choice, and each gets fewer votes
+    beside the same noise."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Of the candidates: the higher, the more there is to choose from."""
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    """As in `generate`, for the candidates."""
+    max_new_tokens: int = Field(default=128, ge=4)
+    """Of a candidate; one that is longer is cut here."""
+    embedding_model: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """By which a record finds the candidate most like it. Public, like the base model."""
+    seed: int = Field(default=1, ge=0)
+    """Of products, words and parents. Public: all that it decides follows from noisy votes."""
 
 
 class GenerateConfig(_Section):
@@ -431,6 +452,7 @@ class Config(_Section):
     model: ModelConfig = ModelConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     train: TrainConfig = TrainConfig()
+    evolve: EvolveConfig = EvolveConfig()
     generate: GenerateConfig = GenerateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
@@ -438,6 +460,14 @@ class Config(_Section):
     tracking: Literal["none", "wandb"] = "none"
     """wandb: send losses and settings to Weights & Biases (WANDB_MODE=offline works). Local files are always written."""
     engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Config:
+        if self.train.method == "private_evolution" and self.engine.kind != "local":
+            raise ValueError("train.method: private_evolution runs in this process only; set engine.kind=local")
+        if self.train.method == "private_evolution" and self.tracking != "none":
+            raise ValueError("tracking: goes with train.method=dp_sgd only; set tracking=none")
+        return self
 
 
 def load_config(path: Path | None = None, overrides: list[str] | None = None) -> Config:

@@ -6,7 +6,7 @@ import importlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,17 @@ class Stage:
     outputs: tuple[str, ...]
     is_frozen: bool = False
     """Once done it is never done again in this folder: what was spent on it is spent."""
+    other_methods: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    """Where the code is for another `train.method`: module and function."""
 
-    def load(self) -> Callable[[Config, RunDir], None]:
-        """Imports the stage; heavy libraries are imported here and not before."""
-        return getattr(importlib.import_module(self.module), self.function)
+    def load(self, method: str = "dp_sgd") -> Callable[[Config, RunDir], None]:
+        """Imports the stage; heavy libraries are imported here and not before.
+
+        Args:
+          method: `train.method`.
+        """
+        module, function = self.other_methods.get(method, (self.module, self.function))
+        return getattr(importlib.import_module(module), function)
 
 
 STAGES = (
@@ -61,17 +68,27 @@ STAGES = (
         "train",
         "penname.train.train",
         "run_train",
-        ("model", "privacy", "train"),
+        ("model", "privacy", "train", "evolve"),
         ("train_records", "records_counts"),
-        ("adapter_with_dp", "adapter_no_dp", "train_metrics_with_dp", "train_metrics_no_dp", "self_checks", "unit_count"),
+        (
+            "adapter_with_dp",
+            "adapter_no_dp",
+            "population_with_dp",
+            "population_no_dp",
+            "train_metrics_with_dp",
+            "train_metrics_no_dp",
+            "self_checks",
+            "unit_count",
+        ),
         is_frozen=True,
+        other_methods={"private_evolution": ("penname.generate.evolution", "run_evolution")},
     ),
     Stage(
         "generate",
         "penname.generate.synthesize",
         "run_generate",
         ("generate", "records", "model"),
-        ("train_records", "catalogue", "adapter_with_dp", "adapter_no_dp"),
+        ("train_records", "catalogue", "adapter_with_dp", "adapter_no_dp", "population_with_dp", "population_no_dp"),
         ("conditioning", "synthetic_with_dp", "synthetic_no_dp", "base_texts", "generate_counts"),
     ),
     Stage(
@@ -97,6 +114,7 @@ STAGES = (
             "synthetic_with_dp",
             "synthetic_no_dp",
             "adapter_with_dp",
+            "population_with_dp",
             "test_records",
         ),
         ("metrics", "figures", "report", "certificate", "release"),
@@ -190,7 +208,7 @@ def _run_stage(stage: Stage, manifest: dict[str, Any], config: Config, run_dir: 
     manifest["config"] = config.model_dump(mode="json")
     run_dir.write_manifest(manifest)
     began = time.monotonic()
-    stage.load()(config, run_dir)
+    stage.load(config.train.method)(config, run_dir)
     # The models of this stage must not stand beside those of the next.
     return_freed_memory()
     outputs = {name: describe_output(run_dir.path(name)) for name in stage.outputs if run_dir.path(name).exists()}

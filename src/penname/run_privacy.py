@@ -12,9 +12,14 @@ from penname.privacy.budget import Budget
 from penname.privacy.errors import LedgerError
 from penname.privacy.keystream import Keystream
 from penname.privacy.ledger import COUNT_ID, HISTOGRAM_ID, TRAINING_ID, Ledger, Promise, Scope
+from penname.privacy.marginals import release_unit_count
 from penname.privacy.mechanism import DpSgd, GaussianRelease
 from penname.privacy.unit import NEIGHBORING_RELATION
-from penname.run_dir import RunDir, hash_path, hash_value, read_json
+from penname.progress import say
+from penname.run_dir import RunDir, hash_path, hash_value, read_json, write_json
+
+VOTE_NORM = 1.0
+"""Private evolution: a unit has one vote, whatever the number of its records: a vector of L1 norm 1, and so of L2 norm at most 1."""
 
 
 def open_keystream(config: Config, run_dir: RunDir) -> Keystream:
@@ -45,9 +50,39 @@ def plan_training(config: Config, budget: Budget, *, noisy_num_units: int) -> Dp
         num_units=noisy_num_units,
         expected_batch_size=config.train.expected_batch_size,
         num_steps=config.train.num_steps,
-        l2_clip_norm=config.privacy.l2_clip_norm,
+        l2_clip_norm=VOTE_NORM if config.train.method == "private_evolution" else config.privacy.l2_clip_norm,
         keystream=budget.unit_count.keystream,
     )
+
+
+def charge_run(config: Config, run_dir: RunDir, keystream: Keystream, *, num_units: int, inputs_sha256: str) -> DpSgd:
+    """Charges everything that the run will spend, and releases the count of units. Returns what the arm with DP is made with.
+
+    Args:
+      config: Sections `privacy` and `train`.
+      run_dir: Holds records_counts; gets the ledger and unit_count.
+      keystream: Of the run.
+      num_units: In the training split. PRIVATE.
+      inputs_sha256: Of everything that the training reads.
+    Raises:
+      PrivacyError: the promise cannot be kept; nothing is charged then.
+    """
+    budget = plan_budget(config, run_dir, keystream)
+    book = open_book(config, run_dir, budget)
+    budget.check_room(book, num_steps=config.train.num_steps)
+    unit_count = budget.unit_count.charge(book, COUNT_ID, inputs_sha256=inputs_sha256)
+    noisy_num_units = release_unit_count(unit_count, num_units=num_units)
+    write_json(run_dir.path("unit_count"), {"noisy_num_units": noisy_num_units, "key_commitment": keystream.commitment})
+    training = plan_training(config, budget, noisy_num_units=noisy_num_units)
+    budget.check_room_for_rest(book, training)
+    mechanism = training.charge(book, TRAINING_ID, inputs_sha256=inputs_sha256)
+    # Computed after the training and charged with it: an hour of training is not lost because another run took what the histogram needs.
+    charge_histogram(run_dir, budget, book)
+    say(
+        f"privacy: epsilon {config.privacy.target_epsilon:g}, delta {config.privacy.delta:g} for one {budget.promise.privacy_unit}: "
+        f"noise multiplier {mechanism.noise_multiplier:.4f}, sampling probability {mechanism.sampling_prob:.4f}, {mechanism.num_steps} steps"
+    )
+    return mechanism
 
 
 def open_book(config: Config, run_dir: RunDir, budget: Budget) -> Book:
@@ -106,7 +141,9 @@ def _keys_of(entries: list[dict[str, Any]], event_id: str) -> list[str]:
 def _find_results(run_dir: RunDir) -> dict[str, Path]:
     """What was computed under each event, as far as it is still there."""
     adapter, conditioning = run_dir.path("adapter_with_dp"), run_dir.path("conditioning")
-    traces = {COUNT_ID: [run_dir.path("unit_count")], TRAINING_ID: [adapter, adapter.parent / "checkpoint", run_dir.path("train_metrics_with_dp")]}
+    learned = [adapter, run_dir.path("population_with_dp"), run_dir.path("train_metrics_with_dp")]
+    begun = [adapter.parent / name for name in ("checkpoint", "rounds")]
+    traces = {COUNT_ID: [run_dir.path("unit_count")], TRAINING_ID: [*learned, *begun]}
     if conditioning.exists() and read_json(conditioning)["source"] == DP_SOURCE:
         traces[HISTOGRAM_ID] = [conditioning]
     found = {event_id: [path for path in paths if path.exists()] for event_id, paths in traces.items()}

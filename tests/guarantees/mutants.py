@@ -136,7 +136,7 @@ _SAMPLING = [
     Mutant(
         "1",
         "the exact number of units, instead of the noisy one, in the sampling probability",
-        "train.train:_plan_and_charge",
+        "run_privacy:charge_run",
         "budget, noisy_num_units=noisy_num_units)",
         "budget, noisy_num_units=num_units)",
         "whole_run",
@@ -450,7 +450,7 @@ _ACCOUNT = [
     Mutant(
         "issue",
         "the training is not charged before it begins",
-        "train.train:_plan_and_charge",
+        "run_privacy:charge_run",
         ".charge(book, TRAINING_ID, inputs_sha256=inputs_sha256)",
         "",
         "train_stage",

@@ -331,7 +331,7 @@ def check_delta(bench, folder):
         raise AssertionError("delta = 1/N comes as far as the ledger")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_plan_and_charge", charge)
+        patch.setattr(train, "charge_run", charge)
         with pytest.raises(PrivacyError, match=r"privacy\.delta: .* is too large"):
             go_on(bench.make_config(delta=1 / num_units), root, "train")
 

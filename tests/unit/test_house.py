@@ -19,7 +19,7 @@ SRC = ROOT / "src"
 FLOORS = {
     **dict.fromkeys(("privacy", "distributed", "errors", "progress"), 1),
     **dict.fromkeys(("completion", "config", "schemas", "segmentation", "text_form"), 2),
-    **dict.fromkeys(("model", "run_dir", "template", "run_privacy", "stores"), 3),
+    **dict.fromkeys(("model", "run_dir", "template", "run_privacy", "stores", "unit_file"), 3),
     **dict.fromkeys(("ingest", "records", "train", "generate", "evaluate", "report"), 4),
     **dict.fromkeys(("pipeline", "web", "plan", "audit"), 5),
     **dict.fromkeys(("cli", "api", "__main__", ""), 6),

@@ -17,7 +17,7 @@ def calls(monkeypatch):
     """Replaces the work of every stage: each output holds the settings and inputs that the stage depends on."""
     made = []
 
-    def load(stage):
+    def load(stage, method):
         def work(config, run_dir):
             made.append(stage.name)
             inputs = [run_dir.path(name).read_text() for name in stage.inputs if run_dir.path(name).is_file()]
@@ -99,9 +99,9 @@ def test_settings_of_a_stage_that_is_not_done_may_change(calls, root):
 def test_a_stage_that_was_killed_runs_again_and_those_before_it_do_not(calls, root, monkeypatch):
     load = pipeline.Stage.load
 
-    def load_broken(stage):
+    def load_broken(stage, method):
         if stage.name != "train":
-            return load(stage)
+            return load(stage, method)
 
         def work(config, run_dir):
             raise KeyboardInterrupt
@@ -164,11 +164,11 @@ def test_a_changed_generation_keeps_the_conditioning_and_drops_the_rest(calls, r
     load = pipeline.Stage.load
     found = {}
 
-    def load_watched(stage):
+    def load_watched(stage, method):
         def work(config, run_dir):
             if stage.name == "generate":
                 found.update({name: run_dir.path(name).exists() for name in stage.outputs})
-            return load(stage)(config, run_dir)
+            return load(stage, method)(config, run_dir)
 
         return work
 

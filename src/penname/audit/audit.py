@@ -71,10 +71,12 @@ def run_audit(config: Config, root: Path, *, after_stage: Callable[[], None] | N
     Returns:
       Whether anything ran. What was found is said by `check_verdict`.
     Raises:
-      UsageError: the folder holds a run, or another audit.
+      UsageError: the folder holds a run, or another audit; or no model is trained.
       RunDirError: another process works in it, or a file is damaged.
       DataError: there are no words to make canaries of.
     """
+    if config.train.method != "dp_sgd":
+        raise UsageError("train.method: the audit asks a trained model for its canaries, and private_evolution trains none; audit a run with dp_sgd")
     run_dir = RunDir(root)
     run_dir.create("audit")
     if config.privacy.ledger is not None:

@@ -14,6 +14,7 @@ from penname.errors import PennameError
 from penname.generate.conditioning import Condition, plan_conditions, read_catalogue, release_conditioning
 from penname.generate.decode import Decoded, Decoder, Request, Rules, find_prefix
 from penname.generate.engines import open_decoder
+from penname.generate.exemplars import Exemplar, choose_exemplars, fill_prompt_after, read_population
 from penname.generate.nucleus import Sampling
 from penname.generate.vllm_decoder import check_vllm
 from penname.model.adapter import merge_adapter
@@ -55,7 +56,7 @@ def run_generate(config: Config, run_dir: RunDir) -> None:
     )
     counts: dict[str, Any] = {}
     for arm in config.train.arms:
-        rows = _write_set(config, run_dir.path(f"synthetic_{arm}"), arm, template, conditions, adapter=run_dir.path(f"adapter_{arm}"))
+        rows = _write_set(config, run_dir.path(f"synthetic_{arm}"), arm, template, conditions, **_find_learned(config, run_dir, arm))
         num_draws = sum(row.num_draws for row in rows)
         counts[arm] = {"num_records": len(rows), "num_draws": num_draws, "num_redrawn": num_draws - len(rows)}
         say(f"generate: {len(rows):,} records {arm}, {num_draws - len(rows):,} of {num_draws:,} drawn texts did not parse, or were broken, and were redrawn")
@@ -63,6 +64,13 @@ def run_generate(config: Config, run_dir: RunDir) -> None:
         rows = _write_set(config, run_dir.path("base_texts"), BASE, template, conditions[:num_base], adapter=None)
         say(f"generate: {len(rows):,} texts of the untrained model")
     write_json(run_dir.path("generate_counts"), counts)
+
+
+def _find_learned(config: Config, run_dir: RunDir, arm: str) -> dict[str, Path | None]:
+    """What the arm has learned: an adapter, or a population."""
+    if config.train.method == "private_evolution":
+        return {"adapter": None, "population": run_dir.path(f"population_{arm}")}
+    return {"adapter": run_dir.path(f"adapter_{arm}")}
 
 
 def count_base_records(config: Config) -> int:
@@ -78,10 +86,18 @@ def count_base_records(config: Config) -> int:
 
 
 def _write_set(
-    config: Config, target: Path, arm: str, template: RecordTemplate, conditions: Sequence[Condition], *, adapter: Path | None
+    config: Config,
+    target: Path,
+    arm: str,
+    template: RecordTemplate,
+    conditions: Sequence[Condition],
+    *,
+    adapter: Path | None,
+    population: Path | None = None,
 ) -> list[SyntheticRecord]:
     settings = config.generate.model_dump(exclude={"batch_size", "num_base_records"})
-    key = hash_value([settings, config.model.name, asdict(template), adapter and hash_path(adapter), [asdict(c) for c in conditions]])
+    learned = adapter or population
+    key = hash_value([settings, config.model.name, asdict(template), learned and hash_path(learned), [asdict(c) for c in conditions]])
     partial = PartialFile(target.with_name(f".{target.name}.partial"), key)
     rows = partial.read()
     if len(rows) < len(conditions) and config.engine.kind == "ray":
@@ -92,11 +108,11 @@ def _write_set(
     elif len(rows) < len(conditions):
         model, tokenizer = load_base_model(config.model)
         writer = RecordWriter(tokenizer, template, config.generate, arm)
-        prompts = [writer.encode(condition) for condition in conditions]
+        prompts = writer.encode_all(conditions, read_population(population) if population else [])
         merged = model if adapter is None else merge_adapter(model, adapter)
         decoder = open_decoder(config.generate, merged, tokenizer, writer.rules, prompts=prompts, scratch=target.parent)
         with show_progress(f"generate {arm}", len(conditions), done=len(rows)) as progress:
-            writer.write_all(decoder, conditions, rows, partial.append, progress)
+            writer.write_all(decoder, conditions, prompts, rows, partial.append, progress)
     ordered = [rows[condition.record_id] for condition in conditions]
     write_rows(target, (asdict(row) for row in ordered))
     partial.path.unlink(missing_ok=True)
@@ -148,6 +164,7 @@ class RecordWriter:
         self,
         decoder: Decoder,
         conditions: Sequence[Condition],
+        prompts: Sequence[tuple[int, ...]],
         done: dict[str, SyntheticRecord],
         save: Callable[[Sequence[SyntheticRecord]], None],
         progress: Progress,
@@ -157,6 +174,7 @@ class RecordWriter:
         Args:
           decoder: Writes the texts.
           conditions: All of them; a condition's place decides its random numbers.
+          prompts: Of each.
           done: Finished records by id; gets the new ones.
           save: Keeps finished records on disk.
           progress: Counts finished records.
@@ -170,7 +188,7 @@ class RecordWriter:
             progress.advance()
 
         places = [place for place, condition in enumerate(conditions) if condition.record_id not in done]
-        failed = self.write(decoder, conditions, [self.encode(condition) for condition in conditions], places, keep)
+        failed = self.write(decoder, conditions, prompts, places, keep)
         check_all_parsed(self.config, self.arm, len(failed), num_records=len(conditions))
 
     def write(
@@ -226,6 +244,17 @@ class RecordWriter:
         """The prompt of one condition as tokens."""
         prompt = self.template.fill_prompt(rating=condition.rating, category=condition.category, product_title=condition.product_title)
         return tuple(encode_prompt(self.tokenizer, prompt))
+
+    def encode_all(self, conditions: Sequence[Condition], population: Sequence[Exemplar]) -> list[tuple[int, ...]]:
+        """Prompts as tokens, each after one of the population where there is one."""
+        if not population:
+            return [self.encode(condition) for condition in conditions]
+        chosen = choose_exemplars(population, conditions, seed=self.config.seed)
+        return [self.encode_after(exemplar, condition) for exemplar, condition in zip(chosen, conditions, strict=True)]
+
+    def encode_after(self, exemplar: Exemplar, condition: Condition) -> tuple[int, ...]:
+        """The prompt of one condition as tokens, with an exemplar before it."""
+        return tuple(encode_prompt(self.tokenizer, fill_prompt_after(self.template, exemplar, condition)))
 
     def _is_ended(self, token_ids: list[int]) -> bool:
         # The end mark may begin in the middle of a token, so a few tokens more than it has characters are looked at.

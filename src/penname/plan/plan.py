@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from penname.plan.evaluation_speed import EvaluationSpeed
     from penname.plan.generation_speed import GenerationSpeed
     from penname.plan.memory import GenerationMemory
+    from penname.plan.promise import PlannedPromise
     from penname.plan.rehearsal import Passes
     from penname.plan.texts import Texts
     from penname.plan.training_speed import TrainingSpeed
@@ -34,7 +35,7 @@ _TRAINING_SECS, _WRITING_SECS = 3.0, 2.5
 class Plan:
     """What a run would promise, compute, take and hold."""
 
-    promise: list[str]
+    promise: PlannedPromise
     texts: Texts
     training: TrainingWork
     training_speed: TrainingSpeed
@@ -133,6 +134,8 @@ def make_plan(config: Config, *, num_units: int | None, record_tokens: int | Non
     """Measures, counts, adds up. Arguments and errors as for `plan_run`."""
     if num_units is None and config.data.format != "sample":
         raise UsageError("plan counts no units: say with --num-units how many users (or records, or values of the column) will be in the training split")
+    if config.train.method != "dp_sgd":
+        raise UsageError("train.method: plan measures training with dp_sgd only; leave train.method out for a plan")
     if config.generate.engine != "penname":
         raise UsageError("generate.engine: plan measures the engine penname only; set generate.engine=penname for a plan")
     if reads_lengths and record_tokens is not None:
@@ -151,14 +154,14 @@ def make_plan(config: Config, *, num_units: int | None, record_tokens: int | Non
     with tempfile.TemporaryDirectory() as name:
         texts = _find_texts(config, tokenizer, Path(name) / "data", num_units=num_units, record_tokens=record_tokens, reads_lengths=reads_lengths)
         began = time.monotonic()
-        from penname.plan.promise import describe_promise
+        from penname.plan.promise import plan_promise
 
-        promise = describe_promise(config, num_units=texts.num_units)
+        promise = plan_promise(config, num_units=texts.num_units)
         account_secs = time.monotonic() - began
         return _measure(config, texts, promise, Path(name), begin_secs=load_secs + account_secs, library_bytes=library_bytes)
 
 
-def _measure(config: Config, texts: Texts, promise: list[str], folder: Path, *, begin_secs: float, library_bytes: int) -> Plan:
+def _measure(config: Config, texts: Texts, promise: PlannedPromise, folder: Path, *, begin_secs: float, library_bytes: int) -> Plan:
     from penname.plan.evaluation_speed import measure_evaluation
     from penname.plan.generation_speed import measure_generation
     from penname.plan.memory import estimate_generation_memory, estimate_training

@@ -6,6 +6,7 @@ from statistics import mean, median
 
 from penname.plan.memory import GB, describe_parts
 from penname.plan.plan import Plan
+from penname.plan.signal import describe_signal
 from penname.progress import format_secs
 
 
@@ -13,7 +14,14 @@ def describe_plan(plan: Plan) -> list[str]:
     """Lines for a person. Where lengths of private records were read, a line says which of them are PRIVATE."""
     lines = [*_describe_work(plan), *_describe_speed(plan), *_describe_time(plan), *_describe_memory(plan)]
     mark = ["PRIVATE           all that follows: computed from the lengths of private records, without noise"] if plan.texts.is_private else []
-    return [*plan.promise, *mark, *lines]
+    return [*plan.promise.lines, *_describe_noise(plan), *mark, *lines]
+
+
+def _describe_noise(plan: Plan) -> list[str]:
+    if plan.promise.plan_training is None:
+        return []
+    batch, num_units = plan.config.train.expected_batch_size, plan.texts.num_units
+    return describe_signal(plan.promise.plan_training, num_weights=plan.training_speed.num_params, expected_batch_size=batch, num_units=num_units)
 
 
 def _describe_work(plan: Plan) -> list[str]:

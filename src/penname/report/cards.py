@@ -20,6 +20,10 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _INTRODUCTION = (
     "{count:,} reviews that nobody wrote. A language model was trained on private reviews with a differential-privacy guarantee, and then wrote these."
 )
+_VOTED_INTRODUCTION = (
+    "{count:,} reviews that nobody wrote. A language model wrote texts, private reviews voted for those most like them with a differential-privacy guarantee, "
+    "and with the best as examples the model wrote these."
+)
 _CHECK = (
     "`penname verify .` in this folder recomputes epsilon from the ledger and compares every file with its hash. "
     "It needs neither the model nor the private data."
@@ -69,7 +73,7 @@ def make_dataset_card(config: Config, certificate: Mapping[str, Any], *, records
     shared = [f"- `{DATA_SET_LEDGER_NAME}`: the same for all runs on this data up to now, which share one budget"] if certificate["data_set"] else []
     body = [
         "# Synthetic reviews with differential privacy",
-        _INTRODUCTION.format(count=num_records),
+        (_VOTED_INTRODUCTION if config.train.method == "private_evolution" else _INTRODUCTION).format(count=num_records),
         "## The promise",
         *_promise(certificate),
         "## Check it",
@@ -77,7 +81,7 @@ def make_dataset_card(config: Config, certificate: Mapping[str, Any], *, records
         "\n".join(
             [
                 f"- `{records}`: the reviews, one JSON object a line",
-                "- `adapter/`: the LoRA adapter that wrote them, with a card of its own",
+                _describe_learned(config),
                 f"- `{LEDGER_NAME}`: every use of the private data, written before it happened",
                 *shared,
                 "- `certificate.json`: the promise, what was spent, and the hash of every file here",
@@ -159,15 +163,28 @@ def _making(config: Config, certificate: Mapping[str, Any]) -> list[str]:
     writing = config.generate
     rows = [
         ("base model", f"`{_one_line(config.model.name)}`"),
-        ("training", f"DP-SGD, {training['num_steps']:,} steps, {config.train.expected_batch_size:,} units a step expected, Poisson sampled"),
+        _describe_method(config, training["num_steps"]),
         ("sampling probability", f"{training['sampling_prob']:.6g}"),
-        ("clip norm of a unit's gradient", f"{training['l2_sensitivity']:g}"),
+        ("clip norm of what a unit says", f"{training['l2_sensitivity']:g}"),
         ("noise multiplier", f"{training['noise_multiplier']:.6g}"),
         ("drawing of words", f"temperature {writing.temperature:g}, top-p {writing.top_p:g}, min-p {writing.min_p:g}"),
         ("longest text", f"{writing.max_new_tokens} tokens"),
         ("penname", __version__),
     ]
     return [_table(("what", "how"), rows), _LEDGER]
+
+
+def _describe_method(config: Config, num_steps: int) -> tuple[str, str]:
+    drawn = f"{config.train.expected_batch_size:,} units a {{}} expected, Poisson sampled"
+    if config.train.method == "private_evolution":
+        return "candidates", f"private evolution, {num_steps:,} rounds of {config.evolve.num_candidates:,}, " + drawn.format("round")
+    return "training", f"DP-SGD, {num_steps:,} steps, " + drawn.format("step")
+
+
+def _describe_learned(config: Config) -> str:
+    if config.train.method == "private_evolution":
+        return "- `population.jsonl`: the examples that the model wrote them after, with their noisy votes"
+    return "- `adapter/`: the LoRA adapter that wrote them, with a card of its own"
 
 
 def _limits(certificate: Mapping[str, Any]) -> list[str]:

@@ -74,7 +74,11 @@ def _read_account(config: Config, run_dir: RunDir) -> _Account:
 def _copy_releasable(run_dir: RunDir, account: _Account, folder: Path) -> None:
     synthetic = run_dir.path("synthetic_with_dp")
     shutil.copyfile(synthetic, folder / synthetic.name)
-    shutil.copytree(run_dir.path("adapter_with_dp"), folder / "adapter")
+    population = run_dir.path("population_with_dp")
+    if population.is_file():
+        shutil.copyfile(population, folder / population.name)
+    else:
+        shutil.copytree(run_dir.path("adapter_with_dp"), folder / "adapter")
     shutil.copyfile(run_dir.path("ledger"), folder / LEDGER_NAME)
     if account.snapshot is not None:
         (folder / DATA_SET_LEDGER_NAME).write_bytes(account.snapshot)
@@ -84,6 +88,8 @@ def _write_cards(config: Config, run_dir: RunDir, certificate: dict[str, Any], f
     records = run_dir.path("synthetic_with_dp")
     card = make_dataset_card(config, certificate, records=records.name, num_records=sum(1 for _ in read_rows(records)))
     (folder / "README.md").write_text(card, encoding="utf-8")
+    if not (folder / "adapter").is_dir():
+        return
     has_products = bool(read_json(run_dir.path("ingest_counts"))["num_products"])
     (folder / "adapter" / "README.md").write_text(make_model_card(config, certificate, has_products=has_products), encoding="utf-8")
 
@@ -109,6 +115,7 @@ def describe_assumptions(config: Config, run_dir: RunDir) -> list[str]:
     assumed = [
         "The layout of the data, the template of prompts and completions, and every setting of this run.",
         f"The base model {config.model.name} and what it was pre-trained on.",
+        *_describe_encoder(config),
         f"The list of categories, taken from {domain}, and the ratings 1 to 5.",
         "The settings: that they were not chosen by looking at this data, or at what earlier runs on it released.",
     ]
@@ -118,3 +125,10 @@ def describe_assumptions(config: Config, run_dir: RunDir) -> list[str]:
         assumed.append("The product titles: the config declares the titles in the table public (data.products_are_public).")
     assumed.append("The number of units is NOT assumed public: it is released with noise and charged.")
     return assumed
+
+
+def _describe_encoder(config: Config) -> list[str]:
+    """What else is public where candidates are voted for."""
+    if config.train.method == "dp_sgd":
+        return []
+    return [f"The embedding model {config.evolve.embedding_model}, by which records find the candidates most like them, and what it was pre-trained on."]

@@ -21,13 +21,11 @@ from penname.model.frozen_layers import FrozenLayers, keep_frozen_layers
 from penname.privacy.budget import check_delta
 from penname.privacy.clipping import BoundedSum
 from penname.privacy.keystream import Keystream
-from penname.privacy.ledger import COUNT_ID, TRAINING_ID
-from penname.privacy.marginals import release_unit_count
 from penname.privacy.mechanism import DpSgd, NonPrivateSum
 from penname.privacy.selfcheck import CheckResult, check_adapters_moved, check_mechanism, check_only_adapters_train, to_rows
 from penname.progress import say
 from penname.run_dir import RunDir, hash_path, hash_value, write_json
-from penname.run_privacy import charge_histogram, open_book, open_keystream, plan_budget, plan_training
+from penname.run_privacy import charge_run, open_keystream
 from penname.schemas import Arm
 from penname.train.arms import NonPrivateArm, PrivateArm
 from penname.train.layout import Layout, Unit, count_tokens, sum_units
@@ -82,7 +80,7 @@ def train_here(config: Config, run_dir: RunDir) -> None:
     keystream = open_keystream(config, run_dir)
     mechanism = None
     if "with_dp" in config.train.arms:
-        mechanism = _plan_and_charge(config, run_dir, keystream, num_units=len(units), inputs_sha256=tile_file.inputs_sha256)
+        mechanism = charge_run(config, run_dir, keystream, num_units=len(units), inputs_sha256=tile_file.inputs_sha256)
     _keep_first_tile(config, tile_file, layout)
     waiting: list[Arm] = [arm_name for arm_name in config.train.arms if not run_dir.path(f"adapter_{arm_name}").exists()]
     if waiting:
@@ -115,25 +113,6 @@ def hash_training_inputs(config: Config, run_dir: RunDir, *, num_ranks: int = 1)
     # Each rank has dropout masks of its own.
     ranks = {"num_ranks": num_ranks} if num_ranks > 1 and config.model.lora_dropout else {}
     return hash_value({**sections, **ranks, "train_records": hash_path(run_dir.path("train_records"))})
-
-
-def _plan_and_charge(config: Config, run_dir: RunDir, keystream: Keystream, *, num_units: int, inputs_sha256: str) -> DpSgd:
-    budget = plan_budget(config, run_dir, keystream)
-    book = open_book(config, run_dir, budget)
-    budget.check_room(book, num_steps=config.train.num_steps)
-    unit_count = budget.unit_count.charge(book, COUNT_ID, inputs_sha256=inputs_sha256)
-    noisy_num_units = release_unit_count(unit_count, num_units=num_units)
-    write_json(run_dir.path("unit_count"), {"noisy_num_units": noisy_num_units, "key_commitment": keystream.commitment})
-    training = plan_training(config, budget, noisy_num_units=noisy_num_units)
-    budget.check_room_for_rest(book, training)
-    mechanism = training.charge(book, TRAINING_ID, inputs_sha256=inputs_sha256)
-    # Computed after the training and charged with it: an hour of training is not lost because another run took what the histogram needs.
-    charge_histogram(run_dir, budget, book)
-    say(
-        f"privacy: epsilon {config.privacy.target_epsilon:g}, delta {config.privacy.delta:g} for one {budget.promise.privacy_unit}: "
-        f"noise multiplier {mechanism.noise_multiplier:.4f}, sampling probability {mechanism.sampling_prob:.4f}, {mechanism.num_steps} steps"
-    )
-    return mechanism
 
 
 def _train_one(

@@ -1,30 +1,18 @@
-"""The training split by unit: records stay in their file and are tokenised when their unit is drawn, so memory does not hold the data set."""
+"""Training units: the records of a unit, tokenised when it is drawn."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import weakref
-from array import array
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from penname.errors import DataError, RunDirError
+from penname.errors import DataError
 from penname.model.tokenize import TokenizedRecord, encode_record
 from penname.train.layout import Unit
-
-_DIGEST_BYTES = 16
+from penname.unit_file import UnitFile
 
 
 class TrainingUnits:
-    """Every unit of the training split, by index, in the order of their first records.
-
-    In memory are 16 bytes a record and 8 a unit. PRIVATE.
-    """
+    """Every unit of the training split, by index, in the order of their first records. PRIVATE."""
 
     def __init__(self, path: Path, tokenizer: Any, *, max_tokens: int) -> None:
         """Reads the file once, for where its records are and whose.
@@ -37,83 +25,22 @@ class TrainingUnits:
           RunDirError: the file is missing or damaged.
           DataError: no record of any unit fits.
         """
-        self._path, self._tokenizer, self._max_tokens = path, tokenizer, max_tokens
-        try:
-            file = open(path, "rb")
-        except FileNotFoundError:
-            raise RunDirError(f"{path}: is missing; run the stage that writes it") from None
-        weakref.finalize(self, file.close)
-        self._file = file
-        digests, self._ends = find_records(path)
-        self._order, self._starts = group_equal(digests)
+        self._file, self._tokenizer, self._max_tokens = UnitFile(path), tokenizer, max_tokens
         if not any(self[i] for i in range(len(self))):
             raise DataError("train: no record has room for a completion; raise train.max_record_tokens or shorten the template")
 
     def __len__(self) -> int:
-        return len(self._starts) - 1
+        return len(self._file)
 
     def __getitem__(self, index: int) -> Unit:
         """The records of one unit that fit, in the order of the file. A unit without one stays in the draw and contributes nothing. PRIVATE."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"there is no unit {index}")
-        places = self._order[self._starts[index] : self._starts[index + 1]]
-        encoded = (self._encode(int(place)) for place in places)
+        encoded = (self._encode(place) for place in self._file.find_places(index))
         return [record for record in encoded if record is not None]
 
     def spread(self, count: int) -> list[Unit]:
         """At most `count` units from all over the file, and one of several records where there is one. PRIVATE."""
-        count = min(count, len(self))
-        chosen = {round(i * (len(self) - 1) / max(1, count - 1)) for i in range(count)}
-        several = np.flatnonzero(np.diff(self._starts) > 1)
-        return [self[i] for i in sorted(chosen | set(several[:1].tolist()))]
+        return [self[i] for i in self._file.spread(count)]
 
     def _encode(self, place: int) -> TokenizedRecord | None:
-        start = int(self._ends[place])
-        row = _parse(self._path, place, os.pread(self._file.fileno(), int(self._ends[place + 1]) - start, start))
+        row = self._file.read_record(place)
         return encode_record(self._tokenizer, row["prompt"], row["completion"], max_tokens=self._max_tokens)
-
-
-def find_records(path: Path) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """A digest of each record's unit, (N, 2), and where each record ends, (N + 1,), from 0."""
-    # So long that no two units ever share one: two in one would be clipped as one, and one leaving would change more than its own part.
-    digests, ends = bytearray(), array("q", [0])
-    with open(path, "rb") as file:
-        for place, line in enumerate(file):
-            unit_id = _parse(path, place, line)["unit_id"]
-            digests += hashlib.blake2b(unit_id.encode(errors="surrogatepass"), digest_size=_DIGEST_BYTES).digest()
-            ends.append(ends[-1] + len(line))
-    return np.frombuffer(bytes(digests), dtype=np.uint64).reshape(-1, 2), np.frombuffer(ends, dtype=np.int64)
-
-
-def _parse(path: Path, place: int, line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        row = None
-    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("unit_id", "prompt", "completion")):
-        raise RunDirError(f"{path}:{place + 1}: is damaged (not a record)")
-    return row
-
-
-def group_equal(digests: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Groups equal rows, groups in order of first appearance.
-
-    Args:
-      digests: (N, 2). PRIVATE.
-    Returns:
-      Places of the rows group by group, each group ascending, (N,); where each group starts in them, and N, (groups + 1,). PRIVATE.
-
-    >>> order, starts = group_equal(np.array([[7, 1], [2, 2], [7, 1]], dtype=np.uint64))
-    >>> order.tolist(), starts.tolist()
-    ([0, 2, 1], [0, 2, 3])
-    """
-    # Stable, so that the rows of a group stay in order.
-    by_digest = np.lexsort((digests[:, 1], digests[:, 0]))
-    is_first = np.ones(len(by_digest), dtype=bool)
-    is_first[1:] = (digests[by_digest[1:]] != digests[by_digest[:-1]]).any(axis=1)
-    old_starts = np.flatnonzero(is_first)
-    sizes = np.diff(old_starts, append=len(by_digest))
-    turn = np.argsort(by_digest[old_starts])
-    starts = np.concatenate([[0], np.cumsum(sizes[turn])])
-    moved = np.repeat(old_starts[turn] - starts[:-1], sizes[turn])
-    return by_digest[np.arange(len(by_digest)) + moved], starts

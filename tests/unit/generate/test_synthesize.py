@@ -92,8 +92,12 @@ def make_writer(arm="with_dp", **settings):
 def write(decoder, *, done=None):
     saved, rows = [], dict(done or {})
     with show_progress("generate") as progress:
-        make_writer().write_all(decoder, CONDITIONS, rows, saved.extend, progress)
+        make_writer().write_all(decoder, CONDITIONS, find_prompts(), rows, saved.extend, progress)
     return rows, saved
+
+
+def find_prompts():
+    return make_writer().encode_all(CONDITIONS, [])
 
 
 def test_the_rules_of_a_text():
@@ -152,7 +156,7 @@ def test_a_broken_text_is_drawn_again_and_kept_where_none_is_whole(draws, faults
     rows, saved = {}, []
     writer = make_writer(redraw_faults=faults)
     with show_progress("generate") as progress:
-        writer.write_all(ByDraw(*draws), CONDITIONS, rows, saved.extend, progress)
+        writer.write_all(ByDraw(*draws), CONDITIONS, find_prompts(), rows, saved.extend, progress)
     assert len(saved) == len(rows) == len(CONDITIONS)
     assert {(row.num_draws, row.text, row.finish_reason) for row in rows.values()} == {(num_draws, text, finish_reason)}
 
@@ -160,14 +164,14 @@ def test_a_broken_text_is_drawn_again_and_kept_where_none_is_whole(draws, faults
 def test_what_the_untrained_model_writes_is_kept_however_broken():
     rows = {}
     with show_progress("generate") as progress:
-        make_writer("base").write_all(ByDraw(BROKEN), CONDITIONS, rows, lambda _: None, progress)
+        make_writer("base").write_all(ByDraw(BROKEN), CONDITIONS, find_prompts(), rows, lambda _: None, progress)
     assert {row.num_draws for row in rows.values()} == {1}
 
 
 def test_what_the_untrained_model_writes_is_drawn_once_and_kept_as_it_is():
     rows, decoder = {}, Decoder(lambda length: 1 + length % 2)
     with show_progress("generate") as progress:
-        make_writer("base").write_all(decoder, CONDITIONS, rows, lambda _: None, progress)
+        make_writer("base").write_all(decoder, CONDITIONS, find_prompts(), rows, lambda _: None, progress)
     assert {(row.arm, row.num_draws) for row in rows.values()} == {("base", 1)}
     assert {(row.title, row.text) for row in rows.values()} == {("title", "body"), ("", "no form at all")}
     assert len(decoder.seen) == len(CONDITIONS)
@@ -216,7 +220,7 @@ def test_a_finished_record_is_saved_at_once():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), show_progress("generate") as progress:
-        make_writer().write_all(Stopped(lambda length: 1), CONDITIONS, {}, saved.extend, progress)
+        make_writer().write_all(Stopped(lambda length: 1), CONDITIONS, find_prompts(), {}, saved.extend, progress)
     assert len(saved) == 3
 
 

@@ -90,7 +90,9 @@ def test_the_lines_name_every_figure(planned):
 def test_what_private_lengths_have_gone_into_is_called_private(planned):
     lines = describe_plan(replace(planned, texts=replace(planned.texts, is_private=True)))
     mark = next(i for i, line in enumerate(lines) if line.startswith("PRIVATE"))
-    assert lines[:mark] == planned.promise
+    count = len(planned.promise.lines)
+    assert lines[:count] == planned.promise.lines
+    assert all(line.startswith(("noise ", "SMALL BATCH ", "TOO SMALL ")) for line in lines[count:mark])
     assert len(lines) == len(describe_plan(planned)) + 1
 
 

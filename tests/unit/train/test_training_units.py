@@ -1,16 +1,11 @@
 """Units read from the file of records when they are drawn."""
 
 import json
-from itertools import pairwise
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from penname.errors import DataError, RunDirError
-from penname.privacy.unit import group_by_unit
-from penname.train.training_units import TrainingUnits, group_equal
+from penname.train.training_units import TrainingUnits
 
 
 def make_row(number, unit_id, *, prompt="p:", completion=" words"):
@@ -65,9 +60,3 @@ def test_a_spread_has_a_unit_of_several_records(tmp_path, byte_tokenizer):
     assert len(few) <= 5
     assert sorted(map(len, few))[-1] == 2
     assert len(units.spread(100)) == len(units)
-
-
-@given(st.lists(st.integers(0, 6)))
-def test_groups_are_those_of_the_privacy_unit(names):
-    order, starts = group_equal(np.array([[name % 2, name] for name in names], dtype=np.uint64).reshape(-1, 2))
-    assert [order[a:b].tolist() for a, b in pairwise(starts)] == group_by_unit(map(str, names))
