@@ -38,14 +38,15 @@ def describe_signal(plan_training: Callable[[int], DpSgd], *, num_weights: int, 
     def find_length(batch: int) -> float:
         return noise_length(plan_training(batch), num_weights=num_weights, expected_batch_size=batch)
 
-    length = find_length(expected_batch_size)
+    # A batch larger than the data set draws everybody and no more.
+    batch = min(expected_batch_size, num_units)
+    length = find_length(batch)
     lines = [
         f"noise             {length:.2g} clip norms in the mean of all gradients; by trials on fiction, half of what is learned without noise "
         f"is lost at {HALF_LOST:g}"
     ]
     if length < HALF_LOST:
         return lines
-    batch = expected_batch_size
     while length >= HALF_LOST and batch < num_units:
         batch = min(2 * batch, num_units)
         length = find_length(batch)

@@ -49,6 +49,12 @@ def test_too_few_units_are_called_too_few_and_enough_are_not():
     assert "TOO SMALL" not in "".join(describe_signal(plan_like_gaussians, num_weights=NUM_WEIGHTS, expected_batch_size=40, num_units=210))
 
 
+def test_a_batch_beyond_the_data_set_hides_no_noise():
+    beyond, all_units = (describe_signal(plan_like_gaussians, num_weights=NUM_WEIGHTS, expected_batch_size=batch, num_units=100) for batch in (9_000, 100))
+    assert beyond == all_units
+    assert beyond[1].startswith("TOO SMALL")
+
+
 def test_half_is_lost_where_the_trials_lose_it():
     results = json.loads(TRIALS.read_text(encoding="utf-8"))["results"]
     rows = [entry["result"] for name, entry in results.items() if name.startswith(("base/", "units/"))]
