@@ -166,8 +166,7 @@ class SlotDecoder:
 
     def _find_widths(self, vocabulary: int) -> list[int]:
         """Rows that a pass may have, ascending: those numbers of rows at which each row is, bit for bit, what it is in a pass of `ROWS`."""
-        starts = range(0, ROWS, ROW_BLOCK)
-        cache = self._reserve(0, [ROW_BLOCK], num_slots=len(starts))
+        cache = self._reserve(0, [ROW_BLOCK], num_slots=ROWS // ROW_BLOCK)
         for slot in range(cache.num_slots):
             cache.reserve(slot, ROW_BLOCK)
         parts = [PromptPart.plan(cache, slot, 0, ROW_BLOCK) for slot in range(cache.num_slots)]
