@@ -1,11 +1,12 @@
-"""The reference run: configs/reviews_eps8.yaml with three seeds, and with one at epsilon 4 and 1, against what it must reach.
+"""The reference run: configs/reviews_eps8.yaml with three seeds, and with one at epsilon 4 and 1, against what it must reach; and the other roads beside it.
 
   python benchmarks/reference.py [--quick] [--only RUN ...] [--max-minutes M]
 
-A run is named by epsilon and seed: 8-1, 8-2, 8-3, 4-1, 1-1. It stands in runs/reference/ and goes on where it was stopped, as `penname run` does; each that is
-finished leaves results/reference/RUN.json, and the tables of docs/reference.md are written anew from all that are there. Those at epsilon 8 train both arms and
-tune a language model on each set (downstream_llm_accuracy_score), the others train the arm with DP alone. --quick makes one small run in a temporary
-folder and writes nothing. Ends with one line of JSON.
+A run is named by epsilon and seed: 8-1, 8-2, 8-3, 4-1, 1-1; or by its road: evolution-1 and prediction-1, the same promise without training, in about the
+same time, with clothing_small.yaml's example in the prompt, since an untrained model does not know the form. It stands in runs/reference/ and goes on where it
+was stopped, as `penname run` does; each that is finished leaves results/reference/RUN.json, and the tables of docs/reference.md and docs/deciding.md are
+written anew from all that are there. Those at epsilon 8 that train make both arms and tune a language model on each set (downstream_llm_accuracy_score), the
+others make the arm with DP alone. --quick makes one small run in a temporary folder and writes nothing. Ends with one line of JSON.
 """
 
 from __future__ import annotations
@@ -33,30 +34,54 @@ from penname.run_dir import RunDir, write_json
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "reviews_eps8.yaml"
 RESULTS = ROOT / "benchmarks" / "results" / "reference"
-DOCUMENT = ROOT / "docs" / "reference.md"
+DOCUMENT, DECISION_DOCUMENT = ROOT / "docs" / "reference.md", ROOT / "docs" / "deciding.md"
 PACKAGES = ("penname", "torch", "transformers", "peft", "trl", "dp-accounting", "scikit-learn", "numpy")
-RUNS = ((8, 1), (8, 2), (8, 3), (4, 1), (1, 1))
+ROADS = {
+    "dp_sgd": [],
+    # All units vote in every round.
+    "evolution": ["train.method=private_evolution", "train.num_steps=10", "train.expected_batch_size=100000", "evolve.num_candidates=1000"],
+    "prediction": ["train.method=private_prediction", "predict.num_texts=1000", "predict.max_new_tokens=96"],
+}
 QUICK_RUN = [*QUICK, "records.keep_frac=0.1"]
 _SEEDS = ("records.seed", "train.seed", "generate.seed", "evaluate.seed")
 
 
-def make_overrides(epsilon: int, seed: int) -> list[str]:
-    """What a run changes of the config. One seed of every kind; noise and sampling have a secret key of their own."""
-    overrides = [*(f"{name}={seed}" for name in _SEEDS), f"privacy.target_epsilon={epsilon}"]
-    if epsilon < 8:
-        return [*overrides, "train.arms=[with_dp]"]
-    return [*overrides, "evaluate.metrics=[default, downstream_llm_accuracy_score]", f"evaluate.downstream_seeds=[{seed}]"]
+@dataclass(frozen=True)
+class Run:
+    """What is run."""
+
+    epsilon: int
+    seed: int
+    road: str = "dp_sgd"
+
+    @property
+    def name(self) -> str:
+        return f"{self.epsilon if self.road == 'dp_sgd' else self.road}-{self.seed}"
+
+    @property
+    def overrides(self) -> list[str]:
+        """What it changes of the config. One seed of every kind; noise and sampling have a secret key of their own."""
+        seeds = [*_SEEDS, *{"evolution": ["evolve.seed"], "prediction": ["predict.seed"]}.get(self.road, [])]
+        overrides = [*(f"{name}={self.seed}" for name in seeds), f"privacy.target_epsilon={self.epsilon}", *ROADS[self.road]]
+        if self.road != "dp_sgd":
+            overrides.append(f"records.prompt_template={json.dumps(load_config(CLOTHING_SMALL).records.prompt_template)}")
+        if self.epsilon < 8 or self.road != "dp_sgd":
+            return [*overrides, "train.arms=[with_dp]"]
+        return [*overrides, "evaluate.metrics=[default, downstream_llm_accuracy_score]", f"evaluate.downstream_seeds=[{self.seed}]"]
+
+    def make(self, out: Path, more: list[str]) -> dict[str, Any]:
+        """Runs it from start to end, or from where it was stopped."""
+        run_stages(load_config(CONFIG, [*self.overrides, *more]), out)
+        about = {"epsilon": self.epsilon, "seed": self.seed, "road": self.road}
+        return {"script": "benchmarks/reference.py", **about, **environment(PACKAGES), **describe_machine(), **collect(RunDir(out), None)}
 
 
-def make_run(epsilon: int, seed: int, out: Path, more: list[str]) -> dict[str, Any]:
-    """One run from start to end, or from where it was stopped."""
-    run_stages(load_config(CONFIG, [*make_overrides(epsilon, seed), *more]), out)
-    return {"script": "benchmarks/reference.py", "epsilon": epsilon, "seed": seed, **environment(PACKAGES), **describe_machine(), **collect(RunDir(out), None)}
+RUNS = (*(Run(8, seed) for seed in (1, 2, 3)), Run(4, 1), Run(1, 1), Run(8, 1, "evolution"), Run(8, 1, "prediction"))
 
 
 def read_results() -> dict[str, dict[str, Any]]:
     """Of every finished run, by its name, those at epsilon 8 first."""
-    files = {f"{epsilon}-{seed}": RESULTS / f"{epsilon}-{seed}.json" for epsilon, seed in RUNS}
+    files = {run.name: RESULTS / f"{run.name}.json" for run in RUNS}
     return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
 
 
@@ -105,7 +130,7 @@ TARGETS = (
 
 def format_targets(results: dict[str, dict[str, Any]]) -> list[str]:
     """Each target with its figure in every run at epsilon 8, and their median."""
-    runs = {name: result["metrics"] for name, result in results.items() if result["epsilon"] == 8}
+    runs = {name: result["metrics"] for name, result in results.items() if name.startswith("8-")}
     lines = [f"| figure | wanted | median | {' | '.join(f'seed {name[2:]}' for name in runs)} |", f"| --- | --- | --- |{' --- |' * len(runs)}"]
     for target in TARGETS:
         figures = [target.read(metrics) for metrics in runs.values()]
@@ -119,25 +144,72 @@ def format_targets(results: dict[str, dict[str, Any]]) -> list[str]:
 
 def format_epsilons(results: dict[str, dict[str, Any]]) -> list[str]:
     """The same metrics at every epsilon, the first seed, and without DP."""
-    columns = {f"epsilon {result['epsilon']}": (result["metrics"], "with_dp") for name, result in results.items() if name.endswith("-1")}
+    columns = {f"epsilon {results[name]['epsilon']}": (results[name]["metrics"], "with_dp") for name in ("8-1", "4-1", "1-1") if name in results}
     if "8-1" in results:
         columns |= {"no DP": (results["8-1"]["metrics"], "no_dp"), "real": (results["8-1"]["metrics"], "real")}
+    return _format_metrics(columns)
+
+
+def format_roads(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Training, votes and words at the same promise, and how long each took."""
+    found = {run.road: results[run.name] for run in RUNS if (run.epsilon, run.seed) == (8, 1) and run.name in results}
+    columns = {f"`{road}`": (result["metrics"], "with_dp") for road, result in found.items()}
+    minutes = " | ".join(f"{_count_minutes(result):.0f}" for result in found.values())
+    return [*_format_metrics(columns), f"| minutes of learning and writing, an arm | {minutes} |"]
+
+
+def _count_minutes(result: dict[str, Any]) -> float:
+    """Of train and generate, shared evenly by the arms."""
+    return sum(result["stage_secs"][stage] for stage in ("train", "generate")) / len(result["config"]["train"]["arms"]) / 60
+
+
+_FOR_DECIDERS = (
+    ("share of star ratings that a classifier trained on them gets right (four and more, or less)", "tstr_accuracy_score", ".3f"),
+    ("how like the real texts they read, 1 is alike (MAUVE)", "mauve_score", ".2f"),
+    ("distance of the words used, 0 is the same", "jensen_shannon_divergence", ".2f"),
+    ("records that have the form of a review", "well_formed_frac", ".1%"),
+    ("closer to a record that was trained on than to one that was not; 0.5 is chance", "closer_to_train_frac", ".2f"),
+    ("names, numbers and addresses of real records that come back", "replayed_pii_num", ".0f"),
+)
+"""What a page for people who decide shows: words, metric, format."""
+
+
+def format_decision(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Epsilon 1, 4, 8, none, and the real reviews, in words."""
+    columns = {f"epsilon {name[0]}": (results[name]["metrics"], "with_dp") for name in ("1-1", "4-1", "8-1") if name in results}
+    if "8-1" in results:
+        columns |= {"no DP": (results["8-1"]["metrics"], "no_dp"), "real reviews": (results["8-1"]["metrics"], "real")}
+    lines = [f"| | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
+    for words, metric, form in _FOR_DECIDERS:
+        values = [_find(metrics, metric, arm) for metrics, arm in columns.values()]
+        lines.append(f"| {words} | {' | '.join('' if value is None else format(value, form) for value in values)} |")
+    return lines
+
+
+def _find(metrics: list[dict[str, Any]], name: str, arm: str) -> float | None:
+    return next((row["value"] for row in metrics if (row["name"], row["arm"]) == (name, arm)), None)
+
+
+def _format_metrics(columns: dict[str, tuple[list[dict[str, Any]], str]]) -> list[str]:
+    """Every metric of the targets, a column a run and arm."""
     lines = [f"| metric | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
     for name in dict.fromkeys(target.metric for target in TARGETS):
-        values = [next((row["value"] for row in metrics if (row["name"], row["arm"]) == (name, arm)), None) for metrics, arm in columns.values()]
+        values = [_find(metrics, name, arm) for metrics, arm in columns.values()]
         lines.append(f"| `{name}` | {' | '.join('' if value is None else f'{value:.3f}' for value in values)} |")
     return lines
 
 
 def write_tables(results: dict[str, dict[str, Any]]) -> None:
-    """Into docs/reference.md."""
+    """Into docs/reference.md and docs/deciding.md."""
+    replace_between_markers(DECISION_DOCUMENT, "reference:decision", format_decision(results))
     replace_between_markers(DOCUMENT, "reference:targets", format_targets(results))
     replace_between_markers(DOCUMENT, "reference:epsilons", format_epsilons(results))
+    replace_between_markers(DOCUMENT, "reference:roads", format_roads(results))
 
 
 def summarise(results: dict[str, dict[str, Any]]) -> dict[str, float]:
     """Median over the runs at epsilon 8 of each target's figure."""
-    runs = [result["metrics"] for result in results.values() if result["epsilon"] == 8]
+    runs = [result["metrics"] for name, result in results.items() if name.startswith("8-")]
     figures = {target.name: [figure for metrics in runs if (figure := target.read(metrics)) is not None] for target in TARGETS}
     return {name: round(statistics.median(found), 4) for name, found in figures.items() if found}
 
@@ -146,7 +218,7 @@ def main() -> int:
     """Makes the runs that are not finished, and the tables of those that are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one small run, no result file")
-    add_arguments(parser, parts=", ".join(f"{epsilon}-{seed}" for epsilon, seed in RUNS))
+    add_arguments(parser, parts=", ".join(run.name for run in RUNS))
     args = parser.parse_args()
     if not Path(str(load_config(CONFIG).data.reviews)).is_file():
         print(f"{load_config(CONFIG).data.reviews}: the clothing reviews are not here; nothing was run", file=sys.stderr)
@@ -156,17 +228,16 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             # One step does not teach the form: the example in this prompt shows it.
             template = load_config(CLOTHING_SMALL).records.prompt_template
-            result = make_run(1, 1, Path(folder) / "run", [*QUICK_RUN, f"records.prompt_template={json.dumps(template)}"])
-        print(json.dumps(summarise({"8-1": {**result, "epsilon": 8}})))
+            result = Run(1, 1).make(Path(folder) / "run", [*QUICK_RUN, f"records.prompt_template={json.dumps(template)}"])
+        print(json.dumps(summarise({"8-1": result})))
         return 0
     deadline = time.monotonic() + 60 * args.max_minutes
-    for epsilon, seed in RUNS:
-        name = f"{epsilon}-{seed}"
-        if (args.only and name not in args.only) or (RESULTS / f"{name}.json").is_file():
+    for run in RUNS:
+        if (args.only and run.name not in args.only) or (RESULTS / f"{run.name}.json").is_file():
             continue
         if time.monotonic() > deadline:
             return WORK_IS_LEFT
-        write_json(RESULTS / f"{name}.json", make_run(epsilon, seed, ROOT / "runs" / "reference" / name, []))
+        write_json(RESULTS / f"{run.name}.json", run.make(ROOT / "runs" / "reference" / run.name, []))
         write_tables(read_results())
     print(json.dumps(summarise(read_results())))
     return 0

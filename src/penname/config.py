@@ -228,9 +228,10 @@ class PrivacyConfig(_Section):
 class TrainConfig(_Section):
     """The optimizer's side of training. Nothing here changes what is promised; the noise is calibrated to it."""
 
-    method: Literal["dp_sgd", "private_evolution"] = "dp_sgd"
+    method: Literal["dp_sgd", "private_evolution", "private_prediction"] = "dp_sgd"
     """dp_sgd: the model is tuned on the data, with noise. private_evolution: the model stays as it is; it writes candidates, the private records vote for those
-    that are most like them, the votes get noise, and the best become examples for the next ones. See `evolve`."""
+    that are most like them, the votes get noise, and the best become examples for the next ones, see `evolve`. private_prediction: the model stays as it is;
+    a few private records at a time are its examples, and each word is drawn from what they say together, with a bound on what each may say, see `predict`."""
     arms: list[Arm] = ["with_dp", "no_dp"]
     """Which arms are trained. Without with_dp nothing is promised and there is no release/."""
     expected_batch_size: int = Field(default=24, ge=1)
@@ -243,6 +244,12 @@ class TrainConfig(_Section):
     """For the arm without DP; none: the same."""
     learning_rate_schedule: Literal["cosine", "constant"] = "cosine"
     """After the warm-up: falls to zero along half a cosine, or stays."""
+    start_adapter: str | None = None
+    """Folder of an adapter in PEFT format from which both arms start in place of a fresh one: a warm start, on public texts of the same form. Of the same base
+    model, rank, alpha, modules and layers. A relative path counts from the config file's folder."""
+    start_adapter_is_public: bool = Field(default=False, validate_default=True)
+    """Declares that start_adapter was made from public texts alone; needed with it, and said in the certificate. What private texts it was made from would be
+    released without being paid for."""
     average_last_frac: float = Field(default=0.0, ge=0, le=1)
     """The adapter is the mean of the weights over the last steps, this share of them; 0: the weights after the last step."""
     gradients: Literal["lora", "opacus"] = "lora"
@@ -264,6 +271,13 @@ class TrainConfig(_Section):
     """Seconds between checkpoints at the least, so a killed run loses little more; 0: after every step. Changes speed, not the result."""
     seed: int = Field(default=1, ge=0)
     """Initial adapter weights. Sampling, noise and dropout come from the key of the run instead."""
+
+    @field_validator("start_adapter_is_public")
+    @classmethod
+    def _check_start(cls, value: bool, info: ValidationInfo) -> bool:
+        if info.data.get("start_adapter") is not None and not value:
+            raise ValueError("must be true with train.start_adapter: private texts in it would be released with this run's adapter, and nobody paid for them")
+        return value
 
     @field_validator("arms")
     @classmethod
@@ -289,6 +303,24 @@ class EvolveConfig(_Section):
     """By which a record finds the candidate most like it. Public, like the base model."""
     seed: int = Field(default=1, ge=0)
     """Of products, words and parents. Public: all that it decides follows from noisy votes."""
+
+
+class PredictConfig(_Section):
+    """Private prediction, `train.method: private_prediction`. `train.num_steps`, `train.expected_batch_size` and `privacy.l2_clip_norm` are not used."""
+
+    num_texts: int = Field(default=1000, ge=1)
+    """Texts that the private records write together, each record taking part in one. The fewer texts, the more records for each, and the more each record may
+    say. Where `generate.num_records` is more, the model writes the rest with these as examples."""
+    temperature: float = Field(default=0.9, gt=0)
+    """Of the words: the higher, the more each record may say, and the more unlikely words are drawn."""
+    top_k: int = Field(default=100, ge=2)
+    """Only the words are drawn that are likeliest without any private record; so many."""
+    max_new_tokens: int = Field(default=96, ge=4)
+    """Of a text; every further token leaves a record less to say in each."""
+    max_example_tokens: int = Field(default=160, ge=4)
+    """Of a private record as an example; a longer text is cut here."""
+    seed: int = Field(default=1, ge=0)
+    """Of the products in the prompts. Public."""
 
 
 class GenerateConfig(_Section):
@@ -453,6 +485,7 @@ class Config(_Section):
     privacy: PrivacyConfig = PrivacyConfig()
     train: TrainConfig = TrainConfig()
     evolve: EvolveConfig = EvolveConfig()
+    predict: PredictConfig = PredictConfig()
     generate: GenerateConfig = GenerateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
@@ -463,9 +496,10 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _check_method(self) -> Config:
-        if self.train.method == "private_evolution" and self.engine.kind != "local":
-            raise ValueError("train.method: private_evolution runs in this process only; set engine.kind=local")
-        if self.train.method == "private_evolution" and self.tracking != "none":
+        method = self.train.method
+        if method != "dp_sgd" and self.engine.kind != "local":
+            raise ValueError(f"train.method: {method} runs in this process only; set engine.kind=local")
+        if method != "dp_sgd" and self.tracking != "none":
             raise ValueError("tracking: goes with train.method=dp_sgd only; set tracking=none")
         return self
 
@@ -587,4 +621,6 @@ def _resolve_paths(config: Config, base: Path, overrides: list[str]) -> Config:
     data = data.model_copy(update={key: resolve("data", key, getattr(data, key)) for key in ("reviews", "catalogue")})
     privacy = config.privacy
     privacy = privacy.model_copy(update={"ledger": resolve("privacy", "ledger", privacy.ledger)})
-    return config.model_copy(update={"data": data, "privacy": privacy})
+    train = config.train
+    train = train.model_copy(update={"start_adapter": resolve("train", "start_adapter", train.start_adapter)})
+    return config.model_copy(update={"data": data, "privacy": privacy, "train": train})

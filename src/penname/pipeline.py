@@ -68,7 +68,7 @@ STAGES = (
         "train",
         "penname.train.train",
         "run_train",
-        ("model", "privacy", "train", "evolve"),
+        ("model", "privacy", "train", "evolve", "predict"),
         ("train_records", "records_counts"),
         (
             "adapter_with_dp",
@@ -81,7 +81,10 @@ STAGES = (
             "unit_count",
         ),
         is_frozen=True,
-        other_methods={"private_evolution": ("penname.generate.evolution", "run_evolution")},
+        other_methods={
+            "private_evolution": ("penname.generate.evolution", "run_evolution"),
+            "private_prediction": ("penname.generate.private_prediction", "run_private_prediction"),
+        },
     ),
     Stage(
         "generate",
@@ -310,9 +313,11 @@ def _check_same_run(manifest: dict[str, Any], config: Config, root: Path, stages
 
 
 def _lookup(values: dict[str, Any], key: str) -> Any:
+    """None where the folder was made by a program that did not know the section yet."""
+    found: Any = values
     for part in key.split("."):
-        values = values[part]
-    return values
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
 
 
 def _first_difference(key: str, old: Any, new: Any) -> tuple[str, Any, Any]:

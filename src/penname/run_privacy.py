@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from penname.config import Config
 from penname.privacy.book import Book, DataSetLedger
 from penname.privacy.budget import Budget
 from penname.privacy.errors import LedgerError
+from penname.privacy.exponential import ExponentialDraws
 from penname.privacy.keystream import Keystream
 from penname.privacy.ledger import COUNT_ID, HISTOGRAM_ID, TRAINING_ID, Ledger, Promise, Scope
 from penname.privacy.marginals import release_unit_count
@@ -17,6 +19,8 @@ from penname.privacy.mechanism import DpSgd, GaussianRelease
 from penname.privacy.unit import NEIGHBORING_RELATION
 from penname.progress import say
 from penname.run_dir import RunDir, hash_path, hash_value, read_json, write_json
+
+_Learning = TypeVar("_Learning", DpSgd, ExponentialDraws)
 
 VOTE_NORM = 1.0
 """Private evolution: a unit has one vote, whatever the number of its records: a vector of L1 norm 1, and so of L2 norm at most 1."""
@@ -55,8 +59,14 @@ def plan_training(config: Config, budget: Budget, *, noisy_num_units: int) -> Dp
     )
 
 
+def plan_draws(config: Config, budget: Budget) -> ExponentialDraws:
+    """The draws of words of private prediction in the arm with DP, not charged yet; deterministic."""
+    predict = config.predict
+    return budget.plan_draws(temperature=predict.temperature, num_draws=predict.max_new_tokens, keystream=budget.unit_count.keystream)
+
+
 def charge_run(config: Config, run_dir: RunDir, keystream: Keystream, *, num_units: int, inputs_sha256: str) -> DpSgd:
-    """Charges everything that the run will spend, and releases the count of units. Returns what the arm with DP is made with.
+    """Charges everything that a run that trains or votes will spend, and releases the count of units. Returns what the arm with DP is made with.
 
     Args:
       config: Sections `privacy` and `train`.
@@ -70,19 +80,51 @@ def charge_run(config: Config, run_dir: RunDir, keystream: Keystream, *, num_uni
     budget = plan_budget(config, run_dir, keystream)
     book = open_book(config, run_dir, budget)
     budget.check_room(book, num_steps=config.train.num_steps)
+
+    def plan(noisy_num_units: int) -> DpSgd:
+        return plan_training(config, budget, noisy_num_units=noisy_num_units)
+
+    mechanism = _charge(run_dir, budget, book, plan, num_units=num_units, inputs_sha256=inputs_sha256)
+    say(
+        f"{_describe_promise(config, budget)}: noise multiplier {mechanism.noise_multiplier:.4f}, sampling probability {mechanism.sampling_prob:.4f}, "
+        f"{mechanism.num_steps} steps"
+    )
+    return mechanism
+
+
+def charge_draws(config: Config, run_dir: RunDir, keystream: Keystream, *, num_units: int, inputs_sha256: str) -> ExponentialDraws:
+    """The same for a run of private prediction.
+
+    Raises:
+      PrivacyError: the promise cannot be kept; nothing is charged then.
+    """
+    budget = plan_budget(config, run_dir, keystream)
+    book = open_book(config, run_dir, budget)
+    draws = plan_draws(config, budget)
+    budget.check_room_for(book, draws)
+    mechanism = _charge(run_dir, budget, book, lambda _: draws, num_units=num_units, inputs_sha256=inputs_sha256)
+    say(
+        f"{_describe_promise(config, budget)}: a unit moves the score of a word by at most {mechanism.linf_sensitivity:.4f}, at temperature "
+        f"{mechanism.temperature:g}, in at most {mechanism.num_draws} words of one text"
+    )
+    return mechanism
+
+
+def _charge(run_dir: RunDir, budget: Budget, book: Book, plan: Callable[[int], _Learning], *, num_units: int, inputs_sha256: str) -> _Learning:
+    """Charges count, training and histogram; the training is planned when the count is released."""
     unit_count = budget.unit_count.charge(book, COUNT_ID, inputs_sha256=inputs_sha256)
     noisy_num_units = release_unit_count(unit_count, num_units=num_units)
-    write_json(run_dir.path("unit_count"), {"noisy_num_units": noisy_num_units, "key_commitment": keystream.commitment})
-    training = plan_training(config, budget, noisy_num_units=noisy_num_units)
+    write_json(run_dir.path("unit_count"), {"noisy_num_units": noisy_num_units, "key_commitment": budget.unit_count.keystream.commitment})
+    training = plan(noisy_num_units)
     budget.check_room_for_rest(book, training)
     mechanism = training.charge(book, TRAINING_ID, inputs_sha256=inputs_sha256)
     # Computed after the training and charged with it: an hour of training is not lost because another run took what the histogram needs.
     charge_histogram(run_dir, budget, book)
-    say(
-        f"privacy: epsilon {config.privacy.target_epsilon:g}, delta {config.privacy.delta:g} for one {budget.promise.privacy_unit}: "
-        f"noise multiplier {mechanism.noise_multiplier:.4f}, sampling probability {mechanism.sampling_prob:.4f}, {mechanism.num_steps} steps"
-    )
     return mechanism
+
+
+def _describe_promise(config: Config, budget: Budget) -> str:
+    return f"privacy: epsilon {config.privacy.target_epsilon:g}, delta {config.privacy.delta:g} for one {budget.promise.privacy_unit}"
 
 
 def open_book(config: Config, run_dir: RunDir, budget: Budget) -> Book:
@@ -164,7 +206,10 @@ def find_event_faults(config: Config, run_dir: RunDir, ledger: Ledger) -> list[s
     source = "operating_system" if config.privacy.noise_seed is None else "seed"
     budget = plan_budget(config, run_dir, Keystream(bytes(32), source=source))
     count = read_json(run_dir.path("unit_count"))
-    training = plan_training(config, budget, noisy_num_units=count["noisy_num_units"])
+    if config.train.method == "private_prediction":
+        training = plan_draws(config, budget)
+    else:
+        training = plan_training(config, budget, noisy_num_units=count["noisy_num_units"])
     planned = {COUNT_ID: budget.unit_count.event, TRAINING_ID: training.event, HISTOGRAM_ID: budget.histogram.event}
     faults: list[str] = []
     if run_dir.read_kind() != "run":

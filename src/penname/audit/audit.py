@@ -76,7 +76,7 @@ def run_audit(config: Config, root: Path, *, after_stage: Callable[[], None] | N
       DataError: there are no words to make canaries of.
     """
     if config.train.method != "dp_sgd":
-        raise UsageError("train.method: the audit asks a trained model for its canaries, and private_evolution trains none; audit a run with dp_sgd")
+        raise UsageError(f"train.method: the audit asks a trained model for its canaries, and {config.train.method} trains none; audit a run with dp_sgd")
     run_dir = RunDir(root)
     run_dir.create("audit")
     if config.privacy.ledger is not None:

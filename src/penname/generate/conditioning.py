@@ -27,19 +27,24 @@ class Condition:
     product_title: str
 
 
-def release_conditioning(config: Config, run_dir: RunDir) -> dict[str, Any]:
+def release_conditioning(config: Config, run_dir: RunDir, *, keeps_key: bool = False) -> dict[str, Any]:
     """The shares of every (rating, category) of the public domain; released once a run and then read from the artefact.
 
     With the arm with_dp the shares come from a noisy histogram that is charged to the ledger first. A run without that arm has nothing to
     release: its shares are exact and say so.
 
+    Args:
+      config: Section `privacy`, and the arms.
+      run_dir: Holds train_records; gets the artefact.
+      keeps_key: More is to be drawn under the run's key; the call after that, without it, erases the key.
     Returns:
       {"source", "cells": [{"rating", "category", "share"}]}, RELEASABLE when the source is the DP histogram.
     """
     path, train = run_dir.path("conditioning"), run_dir.path("train_records")
     if path.is_file():
         # The data under it cannot have changed: records and train are frozen once they are done.
-        run_dir.path("noise_key").unlink(missing_ok=True)
+        if not keeps_key:
+            run_dir.path("noise_key").unlink(missing_ok=True)
         return read_json(path)
     categories: list[str] = read_json(run_dir.path("records_counts"))["category_domain"]
     domain = [(rating, category) for rating in RATINGS for category in categories]
@@ -53,8 +58,9 @@ def release_conditioning(config: Config, run_dir: RunDir) -> dict[str, Any]:
     rows = [{"rating": r, "category": c, "share": float(share)} for (r, c), share in zip(domain, shares, strict=True)]
     released = {"source": source, "cells": rows}
     write_json(path, released)
-    # Everything that the key was for is released. Without it nobody, not even the owner of the run folder, can subtract the noise.
-    run_dir.path("noise_key").unlink(missing_ok=True)
+    if not keeps_key:
+        # Everything that the key was for is released. Without it nobody, not even the owner of the run folder, can subtract the noise.
+        run_dir.path("noise_key").unlink(missing_ok=True)
     return released
 
 

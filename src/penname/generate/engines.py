@@ -30,7 +30,7 @@ def open_decoder(config: GenerateConfig, model: Any, tokenizer: Any, rules: Rule
       ModelError: a prompt and the longest text do not fit into the model's window, or the engine is not there.
     """
     longest = max(map(len, prompts)) + config.max_new_tokens
-    _check_window(model, config, longest=longest)
+    check_window(model, config, longest=longest)
     if config.engine == "vllm":
         return VllmDecoder.open(model, tokenizer, rules, num_slots=config.batch_size, longest=longest, scratch=scratch)
     decoder = SlotDecoder.open(model, rules, num_slots=config.batch_size, longest=longest)
@@ -42,7 +42,12 @@ def open_decoder(config: GenerateConfig, model: Any, tokenizer: Any, rules: Rule
     return AloneDecoder(model, rules)
 
 
-def _check_window(model: Any, config: GenerateConfig, *, longest: int) -> None:
+def check_window(model: Any, config: GenerateConfig, *, longest: int) -> None:
+    """Checks that a prompt and a text of `longest` tokens together fit into the model.
+
+    Raises:
+      ModelError: they do not; says which setting to change.
+    """
     window = getattr(model.config, "max_position_embeddings", None)
     prompt = longest - config.max_new_tokens
     if window is None or longest <= window:

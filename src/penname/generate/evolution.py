@@ -18,10 +18,11 @@ import torch
 
 from penname.config import Config, GenerateConfig
 from penname.errors import PennameError
-from penname.generate.conditioning import Condition, read_catalogue
+from penname.generate.conditioning import Condition
 from penname.generate.decode import Decoder
 from penname.generate.engines import open_decoder
 from penname.generate.exemplars import Exemplar, choose_exemplars, read_population
+from penname.generate.prompt_cells import PromptCells
 from penname.generate.record_embeddings import RecordEmbeddings
 from penname.generate.synthesize import RecordWriter
 from penname.generate.votes import Ballot, Embedded, sum_votes
@@ -34,10 +35,9 @@ from penname.privacy.errors import SelfCheckError
 from penname.privacy.mechanism import DpSgd, NonPrivateSum
 from penname.privacy.selfcheck import CheckResult, check_mechanism, check_only_adapters_train, to_rows
 from penname.progress import Progress, say, show_progress
-from penname.run_dir import RunDir, hash_path, hash_value, read_json, read_rows, write_json, write_rows
+from penname.run_dir import RunDir, hash_path, hash_value, read_rows, write_json, write_rows
 from penname.run_privacy import charge_run, open_keystream
-from penname.schemas import RATINGS, Arm, SyntheticRecord
-from penname.template import RecordTemplate
+from penname.schemas import Arm, SyntheticRecord
 from penname.unit_file import UnitFile
 
 _NUM_PROBE_UNITS = 3
@@ -96,10 +96,7 @@ class Author:
 
     writer: RecordWriter
     decoder: Decoder
-    cells: list[tuple[int, str]]
-    """Every rating and category that can be asked for."""
-    titles: dict[str, list[str]]
-    """Products of each category; empty where the data has none. Public."""
+    asked: PromptCells
     longest: int
     """Tokens that a prompt may have."""
     config: GenerateConfig
@@ -113,36 +110,22 @@ class Author:
         Raises:
           ModelError: it cannot be loaded, or a prompt with an exemplar before it does not fit into it.
         """
-        products = read_catalogue(run_dir.path("catalogue"))
-        template = RecordTemplate.from_config(config.records, has_products=bool(products))
-        evolve = config.evolve
+        asked, evolve = PromptCells.read(config, run_dir), config.evolve
         own = {name: getattr(evolve, name) for name in ("temperature", "top_p", "max_new_tokens", "seed")}
         generate = GenerateConfig(**own, batch_size=config.generate.batch_size, max_draws_per_record=config.generate.max_draws_per_record)
         model, tokenizer = load_base_model(config.model)
         settle_kernels(model.device)
         is_frozen = check_only_adapters_train(dict(model.named_parameters()), is_adapter=lambda _: False)
-        writer = RecordWriter(tokenizer, template, generate, "with_dp")
-        titles: dict[str, list[str]] = {}
-        for product in products:
-            titles.setdefault(product.category, []).append(product.title)
-        categories: list[str] = read_json(run_dir.path("records_counts"))["category_domain"]
-        usable = [category for category in categories if titles.get(category) or not template.needs_product_title]
-        cells = [(rating, category) for rating in RATINGS for category in usable]
-        if not cells:
-            raise PennameError("evolve: the prompt names a product, but the catalogue has no product in any category of the domain")
-        lengths = {title: len(tokenizer(title)["input_ids"]) for own in titles.values() for title in own}
-        longest_title = max(lengths, key=lambda title: lengths[title], default="")
-        plain = max(len(writer.encode(Condition("", rating, category, longest_title))) for rating, category in cells)
-        longest = 2 * plain + evolve.max_new_tokens + _SLACK_TOKENS
+        writer = RecordWriter(tokenizer, asked.template, generate, "with_dp")
+        longest = 2 * asked.find_longest_prompt(writer) + evolve.max_new_tokens + _SLACK_TOKENS
         decoder = open_decoder(generate, model, tokenizer, writer.rules, prompts=[[0] * longest], scratch=run_dir.path("unit_count").parent)
         return cls(
             writer,
             decoder,
-            cells,
-            titles,
+            asked,
             longest,
             generate,
-            max(evolve.num_candidates, len(cells)),
+            max(evolve.num_candidates, len(asked.cells)),
             replace(is_frozen, detail="no weight of the model trains"),
         )
 
@@ -152,7 +135,8 @@ class Author:
         Raises:
           PennameError: less than half of them have the template's form.
         """
-        conditions = self._ask([self.cells[i % len(self.cells)] for i in range(self.num_candidates)], step=0)
+        cells = self.asked.cells
+        conditions = self.asked.ask([cells[i % len(cells)] for i in range(self.num_candidates)], seed=(self.config.seed, 0))
         found = self._write(conditions, [self.writer.encode(condition) for condition in conditions], step=0)
         if 2 * len(found) < len(conditions):
             raise PennameError(
@@ -164,16 +148,11 @@ class Author:
     def go_on(self, voted: Sequence[Exemplar], *, step: int) -> list[Exemplar]:
         """The next round's candidates: the better half of each rating and category, and as many new ones that have one of them as an example."""
         parents = select_parents(voted)
-        conditions = self._ask([parent.cell for parent in parents][: max(0, self.num_candidates - len(parents))], step=step)
+        cells = [parent.cell for parent in parents][: max(0, self.num_candidates - len(parents))]
+        conditions = self.asked.ask(cells, seed=(self.config.seed, step))
         chosen = choose_exemplars(parents, conditions, seed=hash_seed(self.config.seed, step))
         found = self._write(conditions, [self._encode_after(one, condition) for one, condition in zip(chosen, conditions, strict=True)], step=step)
         return [*(replace(parent, votes=0.0) for parent in parents), *found.values()]
-
-    def _ask(self, cells: Sequence[tuple[int, str]], *, step: int) -> list[Condition]:
-        """A condition each, with a product of the category."""
-        generator = np.random.default_rng((self.config.seed, step))
-        products = [str(generator.choice(self.titles[category])) if self.titles.get(category) else "" for _, category in cells]
-        return [Condition(f"candidate-{i:06d}", *cell, product) for i, (cell, product) in enumerate(zip(cells, products, strict=True))]
 
     def _encode_after(self, exemplar: Exemplar, condition: Condition) -> tuple[int, ...]:
         prompt = self.writer.encode_after(exemplar, condition)

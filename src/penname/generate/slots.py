@@ -166,7 +166,7 @@ class SlotDecoder:
 
     def _find_widths(self, vocabulary: int) -> list[int]:
         """Rows that a pass may have, ascending: those numbers of rows at which each row is, bit for bit, what it is in a pass of `ROWS`."""
-        cache = self._reserve(0, [ROW_BLOCK], num_slots=ROWS // ROW_BLOCK)
+        cache = self.reserve(0, [ROW_BLOCK], num_slots=ROWS // ROW_BLOCK)
         for slot in range(cache.num_slots):
             cache.reserve(slot, ROW_BLOCK)
         parts = [PromptPart.plan(cache, slot, 0, ROW_BLOCK) for slot in range(cache.num_slots)]
@@ -184,15 +184,15 @@ class SlotDecoder:
 
     def _agrees(self, probes: Sequence[Sequence[int]], expected: Sequence[torch.Tensor]) -> bool:
         """Whether prompts and steps in slots give the logits that each text gives by itself."""
-        cache = self._reserve(1, [len(probe) for probe in probes], num_slots=len(probes))
-        self._compute_prompts(cache, [(None, probes[0][:1])])
+        cache = self.reserve(1, [len(probe) for probe in probes], num_slots=len(probes))
+        self.compute_prompts(cache, [(None, probes[0][:1])])
         starts = [len(probe) - _PROBE_STEPS for probe in probes]
         for slot, start in enumerate(starts):
             cache.reserve(slot, len(probes[slot]))
-            self._compute_prompts(cache, [(slot, probes[slot][1:start])])
+            self.compute_prompts(cache, [(slot, probes[slot][1:start])])
         for step in range(_PROBE_STEPS):
             tokens = [probe[start + step] for probe, start in zip(probes, starts, strict=True)]
-            logits = self._compute_step(cache, {slot: (token, start + step) for slot, (token, start) in enumerate(zip(tokens, starts, strict=True))})
+            logits = self.compute_step(cache, {slot: (token, start + step) for slot, (token, start) in enumerate(zip(tokens, starts, strict=True))})
             if not all(_is_close(row, wanted[step]) for row, wanted in zip(logits, expected, strict=True)):
                 return False
         return True
@@ -211,8 +211,8 @@ class SlotDecoder:
             return
         lengths = [len(request.prompt) + self.rules.sampling.max_new_tokens for request in requests]
         num_slots = min(self.num_slots, len(requests) if next_draw is None else self.find_width(min(len(requests), ROWS)))
-        cache = self._reserve(len(prefix), lengths, num_slots=num_slots)
-        self._compute_prompts(cache, [(None, list(prefix))])
+        cache = self.reserve(len(prefix), lengths, num_slots=num_slots)
+        self.compute_prompts(cache, [(None, list(prefix))])
         queue = deque(sorted(requests, key=lambda request: (len(request.prompt), request.prompt)))
         texts: list[_Text | None] = [None] * cache.num_slots
         ahead = Lookahead(next_draw or (lambda _: None))
@@ -223,7 +223,7 @@ class SlotDecoder:
                 self._run_ahead(cache, texts, ahead)
             self._write_tokens(cache, texts, queue, finish)
 
-    def _reserve(self, prefix_length: int, lengths: Iterable[int], *, num_slots: int) -> SlotCache:
+    def reserve(self, prefix_length: int, lengths: Iterable[int], *, num_slots: int) -> SlotCache:
         """The cache; with fewer slots where there is not memory enough."""
         tokens_per_slot = max(lengths) - prefix_length
         while True:
@@ -261,7 +261,7 @@ class SlotDecoder:
             if owners[request.prompt] == slot:
                 new.append((slot, prompt))
             texts[slot] = _Text(request, request.draw_uniforms(self.rules.sampling.max_new_tokens))
-        self._compute_prompts(cache, new)
+        self.compute_prompts(cache, new)
         for slot, request in taken:
             if owners[request.prompt] != slot:
                 cache.copy_slot(owners[request.prompt], slot, len(request.prompt) - 1 - cache.prefix_length)
@@ -276,7 +276,7 @@ class SlotDecoder:
             cache.copy_slot(source, slot, len(request.prompt) - 1 - cache.prefix_length)
             texts[slot] = _Text(request, request.draw_uniforms(self.rules.sampling.max_new_tokens))
 
-    def _compute_prompts(self, cache: SlotCache, prompts: Iterable[tuple[int | None, Sequence[int]]]) -> None:
+    def compute_prompts(self, cache: SlotCache, prompts: Iterable[tuple[int | None, Sequence[int]]]) -> None:
         """Keeps the keys and values of prompts after the shared beginning, or of that (slot None), in as few passes as they fit into."""
         tokens: list[int] = []
         parts: list[PromptPart] = []
@@ -303,7 +303,7 @@ class SlotDecoder:
             cache.reserve(slot, position + 1 - cache.prefix_length)
             newest[slot] = text.newest, position
         uniforms = torch.tensor([text.uniforms[len(text.token_ids)] for text in active.values()], dtype=torch.float64, device=self.device)
-        logits = self._compute_step(cache, newest)
+        logits = self.compute_step(cache, newest)
         logits[:, list(self.rules.suppressed_ids)] = -torch.inf
         drawn = draw_next(logits, uniforms, self.rules.sampling).tolist()
         for (slot, text), token in zip(active.items(), drawn, strict=True):
@@ -332,7 +332,7 @@ class SlotDecoder:
         cache.release(slot)
         return None
 
-    def _compute_step(self, cache: SlotCache, newest: Mapping[int, tuple[int, int]]) -> torch.Tensor:
+    def compute_step(self, cache: SlotCache, newest: Mapping[int, tuple[int, int]]) -> torch.Tensor:
         """(N, V) logits after one more token of each of N slots, in their order; by slot, the token and its position in the text."""
         width = self.find_width(len(newest))
         lengths = {slot: position + 1 - cache.prefix_length for slot, (_, position) in newest.items()}

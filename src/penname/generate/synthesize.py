@@ -68,7 +68,7 @@ def run_generate(config: Config, run_dir: RunDir) -> None:
 
 def _find_learned(config: Config, run_dir: RunDir, arm: str) -> dict[str, Path | None]:
     """What the arm has learned: an adapter, or a population."""
-    if config.train.method == "private_evolution":
+    if config.train.method != "dp_sgd":
         return {"adapter": None, "population": run_dir.path(f"population_{arm}")}
     return {"adapter": run_dir.path(f"adapter_{arm}")}
 
@@ -100,6 +100,8 @@ def _write_set(
     key = hash_value([settings, config.model.name, asdict(template), learned and hash_path(learned), [asdict(c) for c in conditions]])
     partial = PartialFile(target.with_name(f".{target.name}.partial"), key)
     rows = partial.read()
+    if population and config.train.method == "private_prediction":
+        rows |= take_written(read_population(population), conditions, arm, config.generate.redraw_faults)
     if len(rows) < len(conditions) and config.engine.kind == "ray":
         from penname.generate.workers import write_on_workers
 
@@ -117,6 +119,30 @@ def _write_set(
     write_rows(target, (asdict(row) for row in ordered))
     partial.path.unlink(missing_ok=True)
     return ordered
+
+
+def take_written(population: Sequence[Exemplar], conditions: Sequence[Condition], arm: str, faults: Sequence[str]) -> dict[str, SyntheticRecord]:
+    """Records that are there already: each text of the population without a fault fills one condition of its rating and category, in order."""
+    waiting: dict[tuple[int, str], list[Exemplar]] = {}
+    for one in reversed(population):
+        if not has_fault(one.text, "stop", faults):
+            waiting.setdefault(one.cell, []).append(one)
+    found: dict[str, SyntheticRecord] = {}
+    for condition in conditions:
+        if own := waiting.get((condition.rating, condition.category)):
+            one = own.pop()
+            found[condition.record_id] = SyntheticRecord(
+                record_id=condition.record_id,
+                arm=arm,
+                rating=one.rating,
+                category=one.category,
+                product_title=one.product_title,
+                title=one.title,
+                text=one.text,
+                finish_reason="stop",
+                num_draws=1,
+            )
+    return found
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from penname.config import ModelConfig
 from penname.errors import ModelError
-from penname.run_dir import replace_folder
+from penname.run_dir import hash_path, replace_folder
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +50,48 @@ def attach_adapter(model: PreTrainedModel, config: ModelConfig, *, seed: int) ->
             parameter.data = parameter.data.float()
             parameter.requires_grad_(is_trainable(name, config))
     return adapted
+
+
+def hash_start(folder: str | None) -> dict[str, str]:
+    """What of `train.start_adapter` a run depends on: its content, wherever it lies; empty without one.
+
+    Raises:
+      ModelError: it is not there.
+    """
+    if folder is None:
+        return {}
+    if not Path(folder).is_dir():
+        raise ModelError(f"train.start_adapter: {folder} is no folder")
+    return {"start_adapter": hash_path(Path(folder))}
+
+
+def load_start(adapted: PeftModel, folder: Path) -> None:
+    """Gives a fresh adapter the weights of another one: training goes on from there.
+
+    Args:
+      adapted: With an adapter of `attach_adapter`, which is changed.
+      folder: In PEFT format, of the same base model, modules, layers and rank. Whoever names it says that it is public.
+    Raises:
+      ModelError: it cannot be read, or is of another shape.
+    """
+    import json
+
+    from peft import set_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    own = {name.replace(".default.", "."): weights for name, weights in adapted.named_parameters() if ".lora_" in name}
+    try:
+        alpha = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["lora_alpha"]
+        given = load_file(folder / "adapter_model.safetensors")
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ModelError(f"train.start_adapter: {folder} holds no adapter in PEFT format ({str(error).splitlines()[0][:200]})") from None
+    shapes = [{name: tuple(weights.shape) for name, weights in one.items()} for one in (own, given)]
+    if shapes[0] != shapes[1] or alpha != adapted.peft_config["default"].lora_alpha:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        raise ModelError(f"train.start_adapter: {folder} is not of this base model, or not of these model.lora_rank, lora_alpha, target_modules and top_layers")
+    if not all(weights.isfinite().all() for weights in given.values()):
+        raise ModelError(f"train.start_adapter: {folder} holds numbers that are not finite")
+    set_peft_model_state_dict(adapted, {name: weights.float() for name, weights in given.items()})
 
 
 def is_trainable(name: str, config: ModelConfig) -> bool:

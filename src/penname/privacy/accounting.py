@@ -3,8 +3,10 @@
 An event is a plain dict, as the ledger stores it:
   {"type": "gaussian", "noise_multiplier": s, "l2_sensitivity": b}
   {"type": "poisson_sampled_gaussian", "noise_multiplier": s, "l2_sensitivity": b, "sampling_prob": q, "num_steps": t}
+  {"type": "exponential", "temperature": t, "linf_sensitivity": b, "num_draws": n}
   {"type": "non_private"}: epsilon is infinite, so no ledger takes it
-noise_multiplier is stddev / l2_sensitivity, so the sensitivity is for the reader and does not enter epsilon.
+noise_multiplier is stddev / l2_sensitivity, so the sensitivity is for the reader and does not enter epsilon. The exponential mechanism draws in proportion to
+exp(score / t), where one unit moves no score by more than b: what counts is t / b.
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ from penname.privacy.errors import PrivacyError, show_value
 METHOD = (
     "Google dp_accounting, privacy loss distributions, neighbouring relation ADD_OR_REMOVE_ONE. The ledger's counts of units, composed, at 1 % of delta; "
     "plus its other events, composed, at 99 % of delta: added because the parameters of the others depend on the count"
+)
+METHOD_WITH_DRAWS = (
+    f"{METHOD}. Where draws of the exponential mechanism are among the others, these are composed by Renyi divergences, a draw as one Gaussian release of the "
+    "noise multiplier temperature / linf_sensitivity: both are rho-zCDP with rho = (linf_sensitivity / temperature)^2 / 2"
 )
 
 # Width of the privacy loss grid. Both give upper bounds; the coarse one is ten times faster and a little higher, so a search on it errs
@@ -51,6 +57,7 @@ MAX_SAMPLED_EVENTS = 100
 _FIELDS = {
     "gaussian": {"noise_multiplier", "l2_sensitivity"},
     "poisson_sampled_gaussian": {"noise_multiplier", "l2_sensitivity", "sampling_prob", "num_steps"},
+    "exponential": {"temperature", "linf_sensitivity", "num_draws"},
     "non_private": set[str](),
 }
 
@@ -58,6 +65,11 @@ _FIELDS = {
 def accountant_version() -> str:
     """The version of dp_accounting that is installed."""
     return importlib.metadata.version("dp-accounting")
+
+
+def describe_method(events: Sequence[dict[str, Any]]) -> str:
+    """How the epsilon of these events is computed, in a sentence."""
+    return METHOD_WITH_DRAWS if any(event["type"] == "exponential" for event in events) else METHOD
 
 
 def check_event(event: Any) -> None:
@@ -78,6 +90,9 @@ def check_event(event: Any) -> None:
         raise PrivacyError(f"event {kind}: has the fields {show_value(sorted(fields))}, needs {sorted(_FIELDS[kind])}")
     if kind == "non_private":
         return
+    if kind == "exponential":
+        _check_exponential(event)
+        return
     for name in ("noise_multiplier", "l2_sensitivity"):
         if not _is_positive(event[name]):
             raise PrivacyError(f"event {kind}: {name} must be positive and finite, is {show_value(event[name])}")
@@ -88,6 +103,16 @@ def check_event(event: Any) -> None:
             raise PrivacyError(f"event {kind}: sampling_prob must be in (0, 1], is {show_value(event['sampling_prob'])}")
         if type(event["num_steps"]) is not int or not 1 <= event["num_steps"] <= MAX_STEPS:
             raise PrivacyError(f"event {kind}: num_steps must be a whole number from 1 to {MAX_STEPS:,}, is {show_value(event['num_steps'])}")
+
+
+def _check_exponential(event: dict[str, Any]) -> None:
+    for name in ("temperature", "linf_sensitivity"):
+        if not _is_positive(event[name]):
+            raise PrivacyError(f"event exponential: {name} must be positive and finite, is {show_value(event[name])}")
+    if not _LEAST_ACCOUNTED <= event["temperature"] / event["linf_sensitivity"] <= _MOST_ACCOUNTED:
+        raise PrivacyError("event exponential: temperature / linf_sensitivity is outside what the accountant can compute")
+    if type(event["num_draws"]) is not int or not 1 <= event["num_draws"] <= MAX_STEPS:
+        raise PrivacyError(f"event exponential: num_draws must be a whole number from 1 to {MAX_STEPS:,}, is {show_value(event['num_draws'])}")
 
 
 def _is_positive(value: Any) -> bool:
@@ -119,6 +144,8 @@ class _Merged:
     sampled: tuple[tuple[tuple[float, float], int], ...]
     """((noise_multiplier, sampling_prob), number of steps), sampling_prob < 1."""
     is_private: bool
+    has_draws: bool
+    """Some of the Gaussian release stands for draws of the exponential mechanism, which are no worse in Renyi divergences only."""
 
 
 def _merge(events: Sequence[dict[str, Any]]) -> _Merged:
@@ -126,12 +153,20 @@ def _merge(events: Sequence[dict[str, Any]]) -> _Merged:
 
     Gaussian releases with noise multipliers s_i are together one with (sum of 1 / s_i^2)^(-1/2), exactly; a step that takes everyone is one
     of them. Source: Dong, Roth and Su (2019), corollary 3.3. https://arxiv.org/abs/1905.02383
+
+    A draw of the exponential mechanism has a privacy loss in an interval of 2 linf_sensitivity / temperature, so it is rho-zCDP with
+    rho = (linf_sensitivity / temperature)^2 / 2, as one Gaussian release with the noise multiplier temperature / linf_sensitivity is.
+    Source: Cesar and Rogers (2021), https://arxiv.org/abs/2004.07223; Bun and Steinke (2016), https://arxiv.org/abs/1605.02065
     """
-    precision, sampled, is_private = 0.0, dict[tuple[float, float], int](), True
+    precision, sampled, is_private, has_draws = 0.0, dict[tuple[float, float], int](), True, False
     for event in events:
         check_event(event)
         if event["type"] == "non_private":
             is_private = False
+            continue
+        if event["type"] == "exponential":
+            precision += event["num_draws"] * (event["linf_sensitivity"] / event["temperature"]) ** 2
+            has_draws = True
             continue
         noise_multiplier, sampling_prob, num_steps = float(event["noise_multiplier"]), float(event.get("sampling_prob", 1)), event.get("num_steps", 1)
         if sampling_prob == 1:
@@ -140,13 +175,14 @@ def _merge(events: Sequence[dict[str, Any]]) -> _Merged:
             sampled[noise_multiplier, sampling_prob] = sampled.get((noise_multiplier, sampling_prob), 0) + num_steps
     if len(sampled) > MAX_SAMPLED_EVENTS or sum(sampled.values()) > MAX_STEPS:
         raise PrivacyError(f"events: more than {MAX_SAMPLED_EVENTS} different sampled events or {MAX_STEPS:,} steps together are not accounted for")
-    return _Merged(precision**-0.5 if precision else None, tuple(sampled.items()), is_private)
+    return _Merged(precision**-0.5 if precision else None, tuple(sampled.items()), is_private, has_draws)
 
 
 def compute_epsilon(events: Sequence[dict[str, Any]], *, delta: float) -> float:
     """The epsilon that the events spend together.
 
-    Guarantee: an upper bound; the discretisation of the privacy loss is pessimistic.
+    Guarantee: an upper bound; the discretisation of the privacy loss is pessimistic. Where draws of the exponential mechanism are among the events, it is
+    the bound of `compute_epsilon_rdp`.
 
     Args:
       events: In the form above; none of them spends 0.
@@ -185,7 +221,8 @@ def compute_epsilon_in_two_parts(
 
 def _compute_on_grid(grid: float, events: Sequence[dict[str, Any]], delta: float) -> float:
     _check_delta(delta)
-    return _compose_on_grid(grid, _merge(events), delta)
+    merged = _merge(events)
+    return _compute_rdp(merged, delta) if merged.has_draws else _compose_on_grid(grid, merged, delta)
 
 
 # A run asks for the same figure at every charge, in its certificate and wherever its plan is made again.
@@ -215,13 +252,17 @@ def compute_epsilon_rdp(events: Sequence[dict[str, Any]], *, delta: float) -> fl
 
     Source: Mironov (2017); Mironov, Talwar and Zhang (2019), https://arxiv.org/abs/1908.10530
     """
+    _check_delta(delta)
+    return _compute_rdp(_merge(events), delta)
+
+
+def _compute_rdp(merged: _Merged, delta: float) -> float:
     log = logging.getLogger("absl")
     level = log.level
     # The accountant warns on standard error of every order that it leaves out; the bound of those that remain holds without them.
     log.setLevel(logging.ERROR)
     try:
-        _check_delta(delta)
-        return _compose_rdp(_merge(events), delta)
+        return _compose_rdp(merged, delta)
     finally:
         log.setLevel(level)
 

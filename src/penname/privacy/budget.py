@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from penname.privacy.accounting import FIRST_DELTA_FRAC, check_promise, compute_epsilon
 from penname.privacy.book import Book
 from penname.privacy.errors import PrivacyError
+from penname.privacy.exponential import ExponentialDraws
 from penname.privacy.keystream import Keystream
 from penname.privacy.ledger import COUNT_ID, HISTOGRAM_ID, TRAINING_ID, Promise
 from penname.privacy.marginals import plan_marginals
@@ -54,16 +55,41 @@ class Budget:
         return self._calibrate_training(sampling_prob, num_steps=num_steps, l2_clip_norm=l2_clip_norm, keystream=keystream)
 
     def _calibrate_training(self, sampling_prob: float, *, num_steps: int, l2_clip_norm: float, keystream: Keystream) -> DpSgd:
-        delta = self.promise.delta
         return DpSgd.calibrate(
-            target_epsilon=self.promise.target_epsilon - compute_epsilon([self.unit_count.event], delta=delta * FIRST_DELTA_FRAC),
-            delta=delta * (1 - FIRST_DELTA_FRAC),
+            target_epsilon=self._epsilon_after_count,
+            delta=self._delta_after_count,
             other_events=[self.histogram.event],
             sampling_prob=sampling_prob,
             num_steps=num_steps,
             l2_clip_norm=l2_clip_norm,
             keystream=keystream,
         )
+
+    def plan_draws(self, *, temperature: float, num_draws: int, keystream: Keystream) -> ExponentialDraws:
+        """Draws of the exponential mechanism in which a unit has as much say as the promise allows together with both marginals.
+
+        Args:
+          temperature: > 0.
+          num_draws: Of one unit, >= 1.
+          keystream: Source of groups and draws.
+        """
+        return ExponentialDraws.calibrate(
+            target_epsilon=self._epsilon_after_count,
+            delta=self._delta_after_count,
+            other_events=[self.histogram.event],
+            temperature=temperature,
+            num_draws=num_draws,
+            keystream=keystream,
+        )
+
+    @property
+    def _epsilon_after_count(self) -> float:
+        """What the count leaves of the promise."""
+        return self.promise.target_epsilon - compute_epsilon([self.unit_count.event], delta=self.promise.delta * FIRST_DELTA_FRAC)
+
+    @property
+    def _delta_after_count(self) -> float:
+        return self.promise.delta * (1 - FIRST_DELTA_FRAC)
 
     def check_room(self, book: Book, *, num_steps: int) -> None:
         """Checks that the data set's budget has room for the whole run; call it before the first charge.
@@ -79,12 +105,23 @@ class Budget:
         """
         if book.data_set is None or book.is_charged(COUNT_ID, keystream := self.unit_count.keystream):
             return
-        before = book.data_set.read_events(TRAINING_ID)
-        sampling_prob = before[-1]["sampling_prob"] if before else 1.0
-        training = self._calibrate_training(sampling_prob, num_steps=num_steps, l2_clip_norm=1.0, keystream=keystream)
-        book.check_room([(COUNT_ID, self.unit_count.event), (TRAINING_ID, training.event), (HISTOGRAM_ID, self.histogram.event)])
+        before = [event["sampling_prob"] for event in book.data_set.read_events(TRAINING_ID) if "sampling_prob" in event]
+        training = self._calibrate_training(before[-1] if before else 1.0, num_steps=num_steps, l2_clip_norm=1.0, keystream=keystream)
+        self.check_room_for(book, training)
 
-    def check_room_for_rest(self, book: Book, training: DpSgd) -> None:
+    def check_room_for(self, book: Book, training: DpSgd | ExponentialDraws) -> None:
+        """Checks that the data set's budget has room for a whole run of which the training is known; call it before the first charge.
+
+        Args:
+          book: Of the run.
+          training: As it will be charged, or one that stands in for it.
+        Raises:
+          BudgetExceededError: there is no room; nothing is written.
+        """
+        if not book.is_charged(COUNT_ID, self.unit_count.keystream):
+            book.check_room([(COUNT_ID, self.unit_count.event), (TRAINING_ID, training.event), (HISTOGRAM_ID, self.histogram.event)])
+
+    def check_room_for_rest(self, book: Book, training: DpSgd | ExponentialDraws) -> None:
         """Checks that the data set's budget has room for what follows the count; call it before the training is charged.
 
         Args:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from penname.privacy.accounting import METHOD, accountant_version
+from penname.privacy.accounting import METHOD, METHOD_WITH_DRAWS, accountant_version, describe_method
 from penname.privacy.errors import PrivacyError, show_value
 from penname.privacy.ledger import COUNT_ID, HISTOGRAM_ID, TRAINING_ID, Ledger
 from penname.privacy.unit import define_unit
@@ -23,7 +23,7 @@ LEDGER_NAME = "ledger.jsonl"
 DATA_SET_LEDGER_NAME = "data_set_ledger.jsonl"
 _ACCOUNTANT = "dp-accounting"
 _NEEDED_VERSIONS = ("penname", "python", "torch", _ACCOUNTANT)
-_EVENT_TYPES = {COUNT_ID: "gaussian", TRAINING_ID: "poisson_sampled_gaussian", HISTOGRAM_ID: "gaussian"}
+_EVENT_TYPES = {COUNT_ID: {"gaussian"}, TRAINING_ID: {"poisson_sampled_gaussian", "exponential"}, HISTOGRAM_ID: {"gaussian"}}
 """A release is made of these events, each once."""
 _MAX_BYTES = 4 * 1024 * 1024
 
@@ -73,7 +73,7 @@ def build_certificate(
     certificate |= _state_promise(ledger)
     certificate |= {
         "epsilon_spent": _finite(spent),
-        "epsilon_method": METHOD,
+        "epsilon_method": describe_method([event for _, event in ledger.named_events] if ledger else []),
         "epsilon_rdp": _finite(ledger.epsilon_rdp()) if ledger else None,
         "accountant": {"name": _ACCOUNTANT, "version": accountant_version()},
         "data_set": _describe_data_set(data_set, all_spent) if data_set else None,
@@ -165,7 +165,8 @@ def _find_obstacles(
 def _check_events(ledger: Ledger) -> None:
     """A release is made of three events, all under one key."""
     charged = {entry["event_id"]: entry["event"]["type"] for entry in ledger.entries}
-    if charged != _EVENT_TYPES or len(ledger.entries) != len(_EVENT_TYPES):
+    is_complete = set(charged) == set(_EVENT_TYPES) and len(ledger.entries) == len(_EVENT_TYPES)
+    if not is_complete or any(kind not in _EVENT_TYPES[name] for name, kind in charged.items()):
         raise PrivacyError(f"the ledger does not hold {', '.join(_EVENT_TYPES)}, each once and nothing else")
     if len({entry["key_commitment"] for entry in ledger.entries}) != 1:
         raise PrivacyError("the ledger holds events of more than one key, so of more than one run")
@@ -218,6 +219,8 @@ def verify_release(folder: Path) -> str:
     except PrivacyError as error:
         raise PrivacyError(f"{folder}: is not releasable: {error}") from None
     spent = _recompute(folder / LEDGER_NAME, ledger)
+    if certificate["epsilon_method"] != describe_method([event for _, event in ledger.named_events]):
+        raise PrivacyError(f"{path}: epsilon_method is not how the epsilon of these events is computed")
     _check_figure(path, certificate, "epsilon_spent", spent)
     _check_figure(path, certificate, "epsilon_rdp", ledger.epsilon_rdp())
     lines = [
@@ -318,7 +321,7 @@ _SCHEMA: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("schema_version", "releasable", "not_releasable_because", "sha256"), lambda _: True),
     **dict.fromkeys(("promise", "privacy_unit", "unit_column", "unit_definition", "neighboring_relation", "noise_source", "events"), lambda _: True),
     **dict.fromkeys(("epsilon_spent", "epsilon_rdp", "data_set", "not_covered", "self_checks"), lambda _: True),
-    "epsilon_method": lambda value: value == METHOD,
+    "epsilon_method": lambda value: value in (METHOD, METHOD_WITH_DRAWS),
     "accountant": lambda value: _is_text_map(value) and set(value) == {"name", "version"} and value["name"] == _ACCOUNTANT,
     "assumed_public": _is_texts,
     "files": _is_files,

@@ -25,7 +25,8 @@ from penname.privacy.ledger import Ledger, Receipt
 from penname.privacy.noise import draw_gaussian
 from penname.privacy.sampling import draw_dropout_seed, draw_poisson_units
 
-_PROBE_SOURCE = "self-check"
+PROBE_SOURCE = "self-check"
+"""Of a key that only the self-check draws under."""
 
 
 class SumMechanism(Protocol):
@@ -105,8 +106,8 @@ class DpSgd:
 
         Guarantee: `release` takes sums of zeros only, so that nothing of the data comes out of it.
         """
-        keystream = Keystream(os.urandom(KEY_BYTES), source=_PROBE_SOURCE)
-        return replace(self, keystream=keystream, receipt=Receipt(_PROBE_SOURCE, self.event, keystream.commitment))
+        keystream = Keystream(os.urandom(KEY_BYTES), source=PROBE_SOURCE)
+        return replace(self, keystream=keystream, receipt=Receipt(PROBE_SOURCE, self.event, keystream.commitment))
 
     def draw_units(self, step: int, *, num_units: int) -> NDArray[np.int64]:
         """The units of this step. PRIVATE.
@@ -114,7 +115,7 @@ class DpSgd:
         Raises:
           PrivacyError: the event is not charged, or does not cover the step.
         """
-        _check_receipt(self.receipt, self.event, self.keystream)
+        check_receipt(self.receipt, self.event, self.keystream)
         self._check_step(step)
         return draw_poisson_units(self.keystream, step=step, num_units=num_units, sampling_prob=self.sampling_prob)
 
@@ -143,11 +144,11 @@ class DpSgd:
           PrivacyError: the event is not charged, the sum was clipped to another bound, the step is outside what the event covers, or its
             noise was added to another sum before.
         """
-        _check_receipt(self.receipt, self.event, self.keystream)
+        check_receipt(self.receipt, self.event, self.keystream)
         self._check_step(step)
         if total.l2_sensitivity != self.l2_clip_norm:
             raise PrivacyError(f"l2_clip_norm: the sum was clipped to {total.l2_sensitivity}, the noise is made for {self.l2_clip_norm}")
-        if self.keystream.source == _PROBE_SOURCE and (total.num_units or bool(total.value.any())):
+        if self.keystream.source == PROBE_SOURCE and (total.num_units or bool(total.value.any())):
             raise PrivacyError("self-check: a probe of the noise may not be given a sum over units; nothing was charged for it")
         digest = hashlib.sha256(total.value.numpy().tobytes()).digest()
         if self._released.setdefault(step, digest) != digest:
@@ -229,7 +230,7 @@ class GaussianRelease:
         Raises:
           PrivacyError: the event is not charged, or its noise was added to another value before: the difference of two would be without noise.
         """
-        _check_receipt(self.receipt, self.event, self.keystream)
+        check_receipt(self.receipt, self.event, self.keystream)
         digest = hashlib.sha256(value.tobytes()).digest()
         if self._released.setdefault(self.name, digest) != digest:
             raise PrivacyError(f"release: {self.name} was released with another value; its noise is added once")
@@ -237,7 +238,12 @@ class GaussianRelease:
         return value + draw_gaussian(self.keystream, purpose=self.name, index=0, size=value.size, stddev=stddev)
 
 
-def _check_receipt(receipt: Receipt | None, event: dict[str, Any], keystream: Keystream) -> None:
+def check_receipt(receipt: Receipt | None, event: dict[str, Any], keystream: Keystream) -> None:
+    """Checks that an event is charged, under this key.
+
+    Raises:
+      PrivacyError: it is not.
+    """
     if receipt is None:
         raise PrivacyError(f"ledger: a {event['type']} event is not charged; charge the mechanism before it touches the data")
     if receipt.event != event or receipt.key_commitment != keystream.commitment:

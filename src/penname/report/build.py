@@ -109,7 +109,7 @@ def _describe_promise(certificate: dict[str, Any]) -> dict[str, Any]:
 def _describe_event(event: dict[str, Any]) -> dict[str, str]:
     """One ledger event; a field that its mechanism does not have shows a dash."""
     mechanism = event["mechanism"]
-    count = mechanism.get("num_steps", mechanism.get("num_releases"))
+    count = mechanism.get("num_steps", mechanism.get("num_draws", mechanism.get("num_releases")))
 
     def show(key: str) -> str:
         # Six digits: enough to recompute epsilon from the page and see that it agrees.

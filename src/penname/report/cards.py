@@ -24,6 +24,16 @@ _VOTED_INTRODUCTION = (
     "{count:,} reviews that nobody wrote. A language model wrote texts, private reviews voted for those most like them with a differential-privacy guarantee, "
     "and with the best as examples the model wrote these."
 )
+_PREDICTED_INTRODUCTION = (
+    "{count:,} reviews that nobody wrote. A language model wrote them with a few private reviews at a time as its examples: each word was drawn from what "
+    "these say together, with a bound on what each may say, and with a differential-privacy guarantee."
+)
+_INTRODUCTIONS = {"dp_sgd": _INTRODUCTION, "private_evolution": _VOTED_INTRODUCTION, "private_prediction": _PREDICTED_INTRODUCTION}
+_LEARNED = {
+    "dp_sgd": "- `adapter/`: the LoRA adapter that wrote them, with a card of its own",
+    "private_evolution": "- `population.jsonl`: the examples that the model wrote them after, with their noisy votes",
+    "private_prediction": "- `population.jsonl`: the texts that were written with private reviews as examples; the reviews are these, and others after them",
+}
 _CHECK = (
     "`penname verify .` in this folder recomputes epsilon from the ledger and compares every file with its hash. "
     "It needs neither the model nor the private data."
@@ -73,7 +83,7 @@ def make_dataset_card(config: Config, certificate: Mapping[str, Any], *, records
     shared = [f"- `{DATA_SET_LEDGER_NAME}`: the same for all runs on this data up to now, which share one budget"] if certificate["data_set"] else []
     body = [
         "# Synthetic reviews with differential privacy",
-        (_VOTED_INTRODUCTION if config.train.method == "private_evolution" else _INTRODUCTION).format(count=num_records),
+        _INTRODUCTIONS[config.train.method].format(count=num_records),
         "## The promise",
         *_promise(certificate),
         "## Check it",
@@ -81,7 +91,7 @@ def make_dataset_card(config: Config, certificate: Mapping[str, Any], *, records
         "\n".join(
             [
                 f"- `{records}`: the reviews, one JSON object a line",
-                _describe_learned(config),
+                _LEARNED[config.train.method],
                 f"- `{LEDGER_NAME}`: every use of the private data, written before it happened",
                 *shared,
                 "- `certificate.json`: the promise, what was spent, and the hash of every file here",
@@ -163,10 +173,7 @@ def _making(config: Config, certificate: Mapping[str, Any]) -> list[str]:
     writing = config.generate
     rows = [
         ("base model", f"`{_one_line(config.model.name)}`"),
-        _describe_method(config, training["num_steps"]),
-        ("sampling probability", f"{training['sampling_prob']:.6g}"),
-        ("clip norm of what a unit says", f"{training['l2_sensitivity']:g}"),
-        ("noise multiplier", f"{training['noise_multiplier']:.6g}"),
+        *_describe_method(config, training),
         ("drawing of words", f"temperature {writing.temperature:g}, top-p {writing.top_p:g}, min-p {writing.min_p:g}"),
         ("longest text", f"{writing.max_new_tokens} tokens"),
         ("penname", __version__),
@@ -174,17 +181,27 @@ def _making(config: Config, certificate: Mapping[str, Any]) -> list[str]:
     return [_table(("what", "how"), rows), _LEDGER]
 
 
-def _describe_method(config: Config, num_steps: int) -> tuple[str, str]:
-    drawn = f"{config.train.expected_batch_size:,} units a {{}} expected, Poisson sampled"
+def _describe_method(config: Config, event: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if event["type"] == "exponential":
+        return [
+            (
+                "words",
+                f"private prediction, at most {event['num_draws']:,} a text, each of the {config.predict.top_k:,} likeliest without private reviews",
+            ),
+            ("how far a unit moves the score of a word", f"at most {event['linf_sensitivity']:.6g}"),
+            ("temperature of these words", f"{event['temperature']:g}"),
+        ]
+    drawn, num_steps = f"{config.train.expected_batch_size:,} units a {{}} expected, Poisson sampled", event["num_steps"]
     if config.train.method == "private_evolution":
-        return "candidates", f"private evolution, {num_steps:,} rounds of {config.evolve.num_candidates:,}, " + drawn.format("round")
-    return "training", f"DP-SGD, {num_steps:,} steps, " + drawn.format("step")
-
-
-def _describe_learned(config: Config) -> str:
-    if config.train.method == "private_evolution":
-        return "- `population.jsonl`: the examples that the model wrote them after, with their noisy votes"
-    return "- `adapter/`: the LoRA adapter that wrote them, with a card of its own"
+        first = "candidates", f"private evolution, {num_steps:,} rounds of {config.evolve.num_candidates:,}, " + drawn.format("round")
+    else:
+        first = "training", f"DP-SGD, {num_steps:,} steps, " + drawn.format("step")
+    return [
+        first,
+        ("sampling probability", f"{event['sampling_prob']:.6g}"),
+        ("clip norm of what a unit says", f"{event['l2_sensitivity']:g}"),
+        ("noise multiplier", f"{event['noise_multiplier']:.6g}"),
+    ]
 
 
 def _limits(certificate: Mapping[str, Any]) -> list[str]:

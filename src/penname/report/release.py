@@ -116,6 +116,7 @@ def describe_assumptions(config: Config, run_dir: RunDir) -> list[str]:
         "The layout of the data, the template of prompts and completions, and every setting of this run.",
         f"The base model {config.model.name} and what it was pre-trained on.",
         *_describe_encoder(config),
+        *_describe_start(config),
         f"The list of categories, taken from {domain}, and the ratings 1 to 5.",
         "The settings: that they were not chosen by looking at this data, or at what earlier runs on it released.",
     ]
@@ -127,8 +128,16 @@ def describe_assumptions(config: Config, run_dir: RunDir) -> list[str]:
     return assumed
 
 
+def _describe_start(config: Config) -> list[str]:
+    """What training started from, by its hash: its path is nobody's business."""
+    if config.train.method != "dp_sgd" or config.train.start_adapter is None:
+        return []
+    sha256 = hash_path(Path(config.train.start_adapter))
+    return [f"The adapter that training started from (SHA-256 of its folder {sha256}) and what it was made from: the config declares it public."]
+
+
 def _describe_encoder(config: Config) -> list[str]:
     """What else is public where candidates are voted for."""
-    if config.train.method == "dp_sgd":
+    if config.train.method != "private_evolution":
         return []
     return [f"The embedding model {config.evolve.embedding_model}, by which records find the candidates most like them, and what it was pre-trained on."]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penname.config import ModelConfig, TrainConfig
 from penname.errors import ModelError
-from penname.model.adapter import attach_adapter
+from penname.model.adapter import attach_adapter, load_start
 from penname.model.device import return_freed_memory
 from penname.model.free_memory import ModelShape, read_free_bytes
 from penname.model.fused_layer import fuse_layers
@@ -28,17 +29,19 @@ def prepare_model(
     Args:
       model: The base model, which is changed.
       model_config: The adapter's.
-      train_config: `layout`, `physical_batch_tokens`, `gradient_checkpointing`, `gradients`, `max_record_tokens`, `seed`.
+      train_config: `layout`, `physical_batch_tokens`, `gradient_checkpointing`, `gradients`, `max_record_tokens`, `seed`, `start_adapter`.
       pad_id: Token of the filling.
       tile_tokens: What was chosen before for this run, and wins; none: `physical_batch_tokens`, or what free memory allows.
       num_local: Ranks that share the memory of this machine.
     Raises:
       ModelError: records may be longer than the model can read, or the model has none of the target modules, cannot have the layout that is
-        asked for, or has no layers to compute again.
+        asked for, or has no layers to compute again; or the adapter to start from is not one of its own.
     """
     _check_window(model, train_config)
     layout = choose_layout(model, train_config, pad_id=pad_id)
     adapted = attach_adapter(model, model_config, seed=train_config.seed)
+    if train_config.start_adapter is not None:
+        load_start(adapted, Path(train_config.start_adapter))
     if layout.tile_tokens is not None:
         num_fused = fuse_layers(adapted)
         # The weights as they were loaded, which views of the fused layers' blocks have replaced.

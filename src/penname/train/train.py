@@ -14,7 +14,7 @@ import torch
 
 from penname.config import Config, ModelConfig
 from penname.distributed.launch import read_launch
-from penname.model.adapter import adapter_weights, is_trainable, save_adapter
+from penname.model.adapter import adapter_weights, hash_start, is_trainable, save_adapter
 from penname.model.base import load_base_model
 from penname.model.device import settle_kernels
 from penname.model.frozen_layers import FrozenLayers, keep_frozen_layers
@@ -106,13 +106,13 @@ def _keep_first_tile(config: Config, tile_file: TileFile, layout: Layout) -> Non
 def hash_training_inputs(config: Config, run_dir: RunDir, *, num_ranks: int = 1) -> str:
     """Hash of everything that the training reads. What changes where or when it is computed, and no bit of it, is left out."""
     sections = {name: getattr(config, name).model_dump() for name in ("model", "privacy", "train")}
-    for name in ("arms", "checkpoint_every_secs", "gradient_checkpointing"):
+    for name in ("arms", "checkpoint_every_secs", "gradient_checkpointing", "start_adapter"):
         del sections["train"][name]
     for name in ("ledger", "ledger_epsilon"):
         del sections["privacy"][name]
     # Each rank has dropout masks of its own.
     ranks = {"num_ranks": num_ranks} if num_ranks > 1 and config.model.lora_dropout else {}
-    return hash_value({**sections, **ranks, "train_records": hash_path(run_dir.path("train_records"))})
+    return hash_value({**sections, **ranks, **hash_start(config.train.start_adapter), "train_records": hash_path(run_dir.path("train_records"))})
 
 
 def _train_one(

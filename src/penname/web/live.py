@@ -43,7 +43,9 @@ class LiveState:
 def read_live_state(run: RunSummary) -> LiveState:
     """Reads training and generation of every arm, finished or not."""
     arms = [str(arm) for arm in run.config.get("train", {}).get("arms", [])]
-    num_steps = int(run.config.get("train", {}).get("num_steps", 0))
+    train = run.config.get("train", {})
+    # Private prediction writes all of its texts in one.
+    num_steps = 1 if train.get("method") == "private_prediction" else int(train.get("num_steps", 0))
     num_records = int(run.config.get("generate", {}).get("num_records", 0))
     work, curves = [], []
     for arm in arms:

@@ -153,8 +153,8 @@ def test_draws_ahead_change_no_text_and_are_shown_to_nobody_who_did_not_ask(mode
     def write_all(ahead):
         drawn, steps = [], []
         decoder = open_decoder(model, requests, num_slots=num_slots)
-        compute = decoder._compute_step
-        decoder._compute_step = lambda *given: (steps.append(1), compute(*given))[1]
+        compute = decoder.compute_step
+        decoder.compute_step = lambda *given: (steps.append(1), compute(*given))[1]
 
         def take(request, text):
             drawn.append((request.key, text))
@@ -176,8 +176,8 @@ def test_draws_ahead_change_no_text_and_are_shown_to_nobody_who_did_not_ask(mode
 def test_a_finished_text_leaves_at_once_and_the_next_enters():
     model, requests = make_tiny_llama(), make_requests((3,) * 12)
     decoder = open_decoder(model, requests, num_slots=4)
-    sizes, compute = [], decoder._compute_step
-    decoder._compute_step = lambda cache, newest: (sizes.append(len(newest)), compute(cache, newest))[1]
+    sizes, compute = [], decoder.compute_step
+    decoder.compute_step = lambda cache, newest: (sizes.append(len(newest)), compute(cache, newest))[1]
     finished = []
     decoder.decode(requests, lambda request, text: finished.append(len(text.token_ids)))
     assert len(finished) == 12

@@ -7,7 +7,7 @@ import torch
 
 from penname.config import ModelConfig
 from penname.errors import ModelError
-from penname.model.adapter import adapter_weights, attach_adapter, merge_adapter, save_adapter
+from penname.model.adapter import adapter_weights, attach_adapter, hash_start, load_start, merge_adapter, save_adapter
 from tests.conftest import make_tiny_llama
 
 IDS = torch.tensor([[5, 9, 30, 7]])
@@ -101,3 +101,47 @@ def test_a_folder_that_holds_no_adapter_is_one_line(tmp_path, damage):
     with pytest.raises(ModelError, match="is no adapter for this model") as caught:
         merge_adapter(make_tiny_llama(), folder)
     assert "\n" not in str(caught.value)
+
+
+def test_training_starts_from_the_adapter_that_is_named(tmp_path):
+    before = move(attach())
+    save_adapter(before, tmp_path / "adapter", base_model_name="m")
+    fresh = attach()
+    load_start(fresh, tmp_path / "adapter")
+    for name, weights in adapter_weights(before).items():
+        assert torch.equal(adapter_weights(fresh)[name], weights)
+    torch.testing.assert_close(logits(fresh), logits(before), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("gone", "holds no adapter"), ("cut", "holds no adapter"), ("pickle", "holds no adapter"), ("other_rank", "lora_rank"), ("other_layers", "lora_rank"),
+        ("other_alpha", "lora_alpha"), ("not_finite", "not finite"),
+    ],
+)  # fmt: skip
+def test_an_adapter_that_nothing_can_start_from_is_one_line(tmp_path, damage, says):
+    folder, fresh = tmp_path / "adapter", attach()
+    other = {"other_rank": {"lora_rank": 4}, "other_layers": {"top_layers": 1}, "other_alpha": {"lora_alpha": 3.0}}.get(damage, {})
+    given = attach_adapter(make_tiny_llama().requires_grad_(False), ModelConfig(**{"lora_rank": 3, **other}), seed=1)
+    if damage == "not_finite":
+        next(p for p in given.parameters() if p.requires_grad).data[0, 0] = float("nan")
+    if damage != "gone":
+        save_adapter(given, folder, base_model_name="m")
+    weights = folder / "adapter_model.safetensors"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:100])
+    if damage == "pickle":
+        weights.rename(folder / "adapter_model.bin")
+    with pytest.raises(ModelError, match=says) as caught:
+        load_start(fresh, folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_start_is_known_by_its_content(tmp_path):
+    for name in ("a", "b"):
+        save_adapter(move(attach()), tmp_path / name, base_model_name="m")
+    assert hash_start(None) == {}
+    assert hash_start(str(tmp_path / "a")) == hash_start(str(tmp_path / "b"))
+    with pytest.raises(ModelError, match="is no folder"):
+        hash_start(str(tmp_path / "c"))
