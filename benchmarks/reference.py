@@ -2,7 +2,8 @@
 
   python benchmarks/reference.py [--quick] [--only RUN ...] [--max-minutes M]
 
-A run is named by epsilon and seed: 8-1, 8-2, 8-3, 4-1, 1-1; or by its road: evolution-1 and prediction-1, the same promise without training, in about the
+A run is named by epsilon and seed: 8-1, 8-2, 8-3, 4-1, 1-1; or by what is other: users-1 is configs/marketplace_users_eps8.yaml, the fictional marketplace with
+users as units; evolution-1 and prediction-1 are the same promise without training, in about the
 same time, with clothing_small.yaml's example in the prompt, since an untrained model does not know the form. It stands in runs/reference/ and goes on where it
 was stopped, as `penname run` does; each that is finished leaves results/reference/RUN.json, and the tables of docs/reference.md and docs/deciding.md are
 written anew from all that are there. Those at epsilon 8 that train make both arms and tune a language model on each set (downstream_llm_accuracy_score), the
@@ -33,6 +34,7 @@ from penname.run_dir import RunDir, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "reviews_eps8.yaml"
+USERS_CONFIG = ROOT / "configs" / "marketplace_users_eps8.yaml"
 RESULTS = ROOT / "benchmarks" / "results" / "reference"
 DOCUMENT, DECISION_DOCUMENT = ROOT / "docs" / "reference.md", ROOT / "docs" / "deciding.md"
 PACKAGES = ("penname", "torch", "transformers", "peft", "trl", "dp-accounting", "scikit-learn", "numpy")
@@ -40,6 +42,7 @@ ROADS = {
     "dp_sgd": [],
     # All units vote in every round.
     "evolution": ["train.method=private_evolution", "train.num_steps=10", "train.expected_batch_size=100000", "evolve.num_candidates=1000"],
+    "users": [],
     "prediction": ["train.method=private_prediction", "predict.num_texts=1000", "predict.max_new_tokens=96"],
 }
 QUICK_RUN = [*QUICK, "records.keep_frac=0.1"]
@@ -63,6 +66,8 @@ class Run:
         """What it changes of the config. One seed of every kind; noise and sampling have a secret key of their own."""
         seeds = [*_SEEDS, *{"evolution": ["evolve.seed"], "prediction": ["predict.seed"]}.get(self.road, [])]
         overrides = [*(f"{name}={self.seed}" for name in seeds), f"privacy.target_epsilon={self.epsilon}", *ROADS[self.road]]
+        if self.road == "users":
+            return overrides
         if self.road != "dp_sgd":
             overrides.append(f"records.prompt_template={json.dumps(load_config(CLOTHING_SMALL).records.prompt_template)}")
         if self.epsilon < 8 or self.road != "dp_sgd":
@@ -71,12 +76,12 @@ class Run:
 
     def make(self, out: Path, more: list[str]) -> dict[str, Any]:
         """Runs it from start to end, or from where it was stopped."""
-        run_stages(load_config(CONFIG, [*self.overrides, *more]), out)
+        run_stages(load_config(USERS_CONFIG if self.road == "users" else CONFIG, [*self.overrides, *more]), out)
         about = {"epsilon": self.epsilon, "seed": self.seed, "road": self.road}
         return {"script": "benchmarks/reference.py", **about, **environment(PACKAGES), **describe_machine(), **collect(RunDir(out), None)}
 
 
-RUNS = (*(Run(8, seed) for seed in (1, 2, 3)), Run(4, 1), Run(1, 1), Run(8, 1, "evolution"), Run(8, 1, "prediction"))
+RUNS = (*(Run(8, seed) for seed in (1, 2, 3)), Run(4, 1), Run(1, 1), *(Run(8, 1, road) for road in ("evolution", "prediction", "users")))
 
 
 def read_results() -> dict[str, dict[str, Any]]:
@@ -152,10 +157,30 @@ def format_epsilons(results: dict[str, dict[str, Any]]) -> list[str]:
 
 def format_roads(results: dict[str, dict[str, Any]]) -> list[str]:
     """Training, votes and words at the same promise, and how long each took."""
-    found = {run.road: results[run.name] for run in RUNS if (run.epsilon, run.seed) == (8, 1) and run.name in results}
+    found = {run.road: results[run.name] for run in RUNS if (run.epsilon, run.seed) == (8, 1) and run.road != "users" and run.name in results}
     columns = {f"`{road}`": (result["metrics"], "with_dp") for road, result in found.items()}
     minutes = " | ".join(f"{_count_minutes(result):.0f}" for result in found.values())
     return [*_format_metrics(columns), f"| minutes of learning and writing, an arm | {minutes} |"]
+
+
+_OF_USERS = (
+    "facts_correct_frac", "facts_contradicted_frac", "facts_known_frac", "tstr_accuracy_score", "jensen_shannon_divergence", "frechet_distance", "mauve_score",
+    "well_formed_frac", "closer_to_train_frac", "replayed_pii_num",
+)  # fmt: skip
+"""What is shown of the marketplace."""
+
+
+def format_users(results: dict[str, dict[str, Any]]) -> list[str]:
+    """The marketplace, arm by arm."""
+    if "users-1" not in results:
+        return ["Not measured."]
+    metrics = results["users-1"]["metrics"]
+    arms = {"real": "real", "no DP": "no_dp", "epsilon 8": "with_dp", "untrained model": "base"}
+    lines = [f"| metric | {' | '.join(arms)} |", f"| --- |{' --- |' * len(arms)}"]
+    for name in _OF_USERS:
+        values = [_find(metrics, name, arm) for arm in arms.values()]
+        lines.append(f"| `{name}` | {' | '.join('' if value is None else f'{value:.3f}' for value in values)} |")
+    return lines
 
 
 def _count_minutes(result: dict[str, Any]) -> float:
@@ -205,6 +230,7 @@ def write_tables(results: dict[str, dict[str, Any]]) -> None:
     replace_between_markers(DOCUMENT, "reference:targets", format_targets(results))
     replace_between_markers(DOCUMENT, "reference:epsilons", format_epsilons(results))
     replace_between_markers(DOCUMENT, "reference:roads", format_roads(results))
+    replace_between_markers(DOCUMENT, "reference:users", format_users(results))
 
 
 def summarise(results: dict[str, dict[str, Any]]) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """The config: a bad value is named with its key in one line, an override means what it says, a path counts from where it was written."""
 
+from pathlib import Path
+
 import pytest
 
 from penname.completion import completion_separator
@@ -205,3 +207,22 @@ def test_a_config_cannot_be_changed():
     config = load_config()
     with pytest.raises(ValueError, match="frozen"):
         config.privacy.delta = 0.5
+
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_every_config_of_the_repository_is_read(path):
+    config = load_config(path)
+    assert config.privacy.target_epsilon > 0
+    assert path.name in path.read_text(encoding="utf-8"), "its first lines say how it is run"
+
+
+def test_an_adapter_to_start_from_must_be_declared_public_and_counts_from_the_file(tmp_path):
+    path = tmp_path / "warm.yaml"
+    path.write_text("train:\n  start_adapter: public/adapter\n")
+    with pytest.raises(UsageError, match=r"start_adapter_is_public"):
+        load_config(path)
+    config = load_config(path, ["train.start_adapter_is_public=true"])
+    assert config.train.start_adapter == str(tmp_path / "public/adapter")

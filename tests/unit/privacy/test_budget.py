@@ -145,3 +145,33 @@ def test_what_follows_the_count_is_asked_for_together_and_once(tmp_path, planned
     assert book.data_set.path.read_bytes() == before
     training.charge(book, "train/with_dp", inputs_sha256="00")
     budget.check_room_for_rest(book, training)
+
+
+def test_draws_use_the_promise_up_and_no_more_and_depend_on_no_count(planned, tmp_path):
+    budget = planned[0]
+    draws = budget.plan_draws(temperature=0.9, num_draws=48, keystream=KEY)
+    spent = compute_epsilon_in_two_parts([budget.unit_count.event], [draws.event, budget.histogram.event], delta=1e-5)
+    assert 0.98 * TARGET_EPSILON < spent <= TARGET_EPSILON
+    ledger = Ledger.open(tmp_path / "ledger.jsonl", PROMISE)
+    for name, mechanism in (("count_units", budget.unit_count), ("train/with_dp", draws), ("histogram", budget.histogram)):
+        mechanism.charge(ledger, name, inputs_sha256="00")
+    assert ledger.epsilon_spent() <= TARGET_EPSILON
+
+
+def test_a_data_set_without_room_for_draws_refuses_before_the_count(planned, tmp_path):
+    budget = planned[0]
+    shared = DataSetLedger.open(tmp_path / "shared.jsonl", PROMISE, target_epsilon=0.6, data_sha256="aa")
+    draws = budget.plan_draws(temperature=0.9, num_draws=48, keystream=KEY)
+    first = Book(Ledger.open(tmp_path / "first.jsonl", PROMISE, Scope(data_set_ledger=shared.heading_sha256)), shared)
+    budget.check_room_for(first, draws)
+    for name, mechanism in (("count_units", budget.unit_count), ("train/with_dp", draws), ("histogram/rating_category", budget.histogram)):
+        mechanism.charge(first, name, inputs_sha256="00")
+    # Its own room is not asked for twice.
+    budget.check_room_for(first, draws)
+    other = Budget.plan(PROMISE, marginals_frac=0.1, max_records_per_unit=4, keystream=OTHER_KEY)
+    second = Book(Ledger.open(tmp_path / "second.jsonl", PROMISE, Scope(data_set_ledger=shared.heading_sha256)), shared)
+    with pytest.raises(BudgetExceededError, match="no room"):
+        other.check_room_for(second, other.plan_draws(temperature=0.9, num_draws=48, keystream=OTHER_KEY))
+    # A run that trains looks for the sampling probability of runs before it, and draws have none.
+    with pytest.raises(BudgetExceededError, match="no room"):
+        other.check_room(second, num_steps=4)

@@ -10,7 +10,7 @@ import pytest
 
 from penname.privacy import certificate as certificate_module
 from penname.privacy import ledger as ledger_module
-from penname.privacy.accounting import MAX_STEPS, accountant_version, compute_epsilon_in_two_parts
+from penname.privacy.accounting import MAX_STEPS, METHOD, METHOD_WITH_DRAWS, accountant_version, compute_epsilon_in_two_parts
 from penname.privacy.book import Book, DataSetLedger, read_snapshot
 from penname.privacy.certificate import CERTIFICATE_NAME, DATA_SET_LEDGER_NAME, LEDGER_NAME, SELF_CHECKS, build_certificate, verify_release
 from penname.privacy.errors import LedgerError, PrivacyError
@@ -512,3 +512,23 @@ def test_a_data_set_beyond_its_budget_is_not_releasable(tmp_path, monkeypatch):
 def test_an_empty_folder_says_what_is_missing(tmp_path):
     with pytest.raises(PrivacyError, match="holds no certificate"):
         verify_release(tmp_path)
+
+
+DRAWS = {"type": "exponential", "temperature": 0.9, "linf_sensitivity": 0.02, "num_draws": 96}
+
+
+def test_a_release_of_drawn_words_verifies_and_says_how_they_are_accounted_for(tmp_path):
+    certificate = make_release(tmp_path / "release", events={**EVENTS, TRAINING_ID: DRAWS})
+    assert certificate["epsilon_method"] == METHOD_WITH_DRAWS
+    assert certificate["epsilon_spent"] == pytest.approx(compute_epsilon_in_two_parts([MARGINAL], [DRAWS, MARGINAL], delta=1e-5))
+    assert "epsilon" in verify_release(tmp_path / "release")
+    forge(tmp_path / "release", epsilon_method=METHOD)
+    with pytest.raises(PrivacyError, match="epsilon_method"):
+        verify_release(tmp_path / "release")
+
+
+def test_draws_in_the_place_of_a_marginal_are_no_release(tmp_path):
+    certificate = make_release(tmp_path / "release", events={**EVENTS, HISTOGRAM_ID: DRAWS})
+    assert not certificate["releasable"]
+    with pytest.raises(PrivacyError, match="not releasable"):
+        verify_release(tmp_path / "release")
