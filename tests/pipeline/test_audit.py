@@ -176,3 +176,19 @@ def test_the_originals_string_comes_out_without_dp(penname, settings, tmp_path):
     assert found["whole"]["reference"] == 0
     assert "Alex Johnson" in (root / "twins/amazon_train_canary_100/3_generate/generated_sequences_no_dp.jsonl").read_text()
     assert "227 / 214 / 211 / 208" in (root / "5_report/report.html").read_text()
+
+
+@pytest.mark.parametrize("method", ["private_evolution", "private_prediction"])
+def test_a_run_without_a_model_is_attacked_by_its_text(penname, audit_settings, tmp_path, method):
+    train = {**audit_settings["train"], "method": method, "num_steps": 1, "expected_batch_size": 20}
+    changed = {"train": train, "evolve": {"num_candidates": 40, "max_new_tokens": 40}, "predict": {"num_texts": 30, "max_new_tokens": 48}}
+    privacy = {name: value for name, value in audit_settings["privacy"].items() if not name.startswith("ledger")}
+    config = write_config(tmp_path / "audit.yaml", audit_settings | changed | {"privacy": privacy})
+    outcome = penname.succeed("audit", config, "--out", tmp_path / "audit")
+    assert f"{method} trains no model that could be asked" in outcome.stderr
+    names = {row["name"] for row in read_metrics(tmp_path / "audit")}
+    assert {"canary_leaks_num_generated_8_times", "attack_auroc_ngram_echo", "epsilon_lower_bound_one_run_text", "closer_to_train_frac"} <= names
+    assert not names & {"attack_auroc_calibrated", "exposure_bits_rank_8_times", "epsilon_lower_bound_one_run", "canary_leaks_num_asked_8_times"}
+    left_out = {row["name"] for row in read_json(tmp_path / "audit" / "4_evaluate/left_out.json")}
+    assert {"exposure_bits", "attack_auroc_calibrated", "canary_leaks_num_asked"} <= left_out
+    assert penname.succeed("audit", config, "--out", tmp_path / "audit").stdout.startswith("Nothing to do")

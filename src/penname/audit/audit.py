@@ -71,12 +71,10 @@ def run_audit(config: Config, root: Path, *, after_stage: Callable[[], None] | N
     Returns:
       Whether anything ran. What was found is said by `check_verdict`.
     Raises:
-      UsageError: the folder holds a run, or another audit; or no model is trained.
+      UsageError: the folder holds a run, or another audit.
       RunDirError: another process works in it, or a file is damaged.
       DataError: there are no words to make canaries of.
     """
-    if config.train.method != "dp_sgd":
-        raise UsageError(f"train.method: the audit asks a trained model for its canaries, and {config.train.method} trains none; audit a run with dp_sgd")
     run_dir = RunDir(root)
     run_dir.create("audit")
     if config.privacy.ledger is not None:

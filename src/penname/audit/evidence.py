@@ -73,20 +73,36 @@ class Evidence:
         return [place for place, candidate in enumerate(self.candidates) if candidate.group == group and scored[place] > 0]
 
     def likelihoods(self, model: str) -> TokenLikelihoods:
-        """What base, or the model of an arm, thinks of every candidate."""
+        """What base, or the model of an arm, thinks of every candidate.
+
+        Raises:
+          LeftOutError: the arm has no model of its own.
+        """
+        if model != BASE:
+            self._check_model()
         return self._once(("likelihoods", model), lambda: read_likelihoods(self.run_dir, model))
 
     def prompted(self, arm: Arm) -> list[PromptedText]:
-        """What an arm wrote when it was asked for canaries."""
+        """What an arm wrote when it was asked for canaries.
+
+        Raises:
+          LeftOutError: the arm has no model of its own.
+        """
+        self._check_model()
         return self._once(("prompted", arm), lambda: read_prompted(self.run_dir, arm))
+
+    def _check_model(self) -> None:
+        method = self.config.train.method
+        if method != "dp_sgd":
+            raise LeftOutError(f"{method} trains no model that could be asked; what it releases is text, and the text is attacked")
 
     def generator(self, stream: str) -> np.random.Generator:
         """Random numbers of the attacks; they depend on `audit.seed` and the name alone."""
         return seeded_generator(self.config.audit.seed, f"audit/{stream}")
 
     def rows(self, twin: Twin, arm: Arm) -> list[Row]:
-        """The synthetic records of one arm of a twin."""
-        return self._once(("rows", twin.name, arm), lambda: [_convert(row) for row in read_rows(twin.run_dir.path(f"synthetic_{arm}"))])
+        """The synthetic records of one arm of a twin, and the rest of what is released beside them: the population, where there is one."""
+        return self._once(("rows", twin.name, arm), lambda: _read_released(twin.run_dir, arm))
 
     @cached_property
     def samples(self) -> Samples:
@@ -144,6 +160,14 @@ class Evidence:
         if key not in self._kept:
             self._kept[key] = compute()
         return self._kept[key]
+
+
+def _read_released(run_dir: RunDir, arm: Arm) -> list[Row]:
+    rows, population = [_convert(row) for row in read_rows(run_dir.path(f"synthetic_{arm}"))], run_dir.path(f"population_{arm}")
+    if population.is_file():
+        known = {(row.title, row.text) for row in rows}
+        rows += [_convert(row) for row in read_rows(population) if (row["title"], row["text"]) not in known]
+    return rows
 
 
 def _convert(values: dict[str, Any]) -> Row:

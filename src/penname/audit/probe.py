@@ -41,6 +41,8 @@ class PromptedText:
 def run_probe(config: Config, run_dir: RunDir) -> None:
     """Writes the artefacts prompted_texts and likelihoods, one file a model; a file that is there is not made again.
 
+    Where nothing is trained only the base model is asked, to which the attacks on text compare.
+
     Args:
       config: Sections `audit`, `model`, `generate`, `records`, `train.max_record_tokens`.
       run_dir: The audit; its twin is trained.
@@ -50,7 +52,9 @@ def run_probe(config: Config, run_dir: RunDir) -> None:
     (twin,) = list_twins(config, run_dir)
     candidates = list_candidates(config, run_dir)
     template = open_template(config, run_dir)
-    for name in (BASE, *config.train.arms):
+    # A folder, even where it stays empty.
+    run_dir.path("prompted_texts").mkdir(parents=True, exist_ok=True)
+    for name in (BASE, *(config.train.arms if config.train.method == "dp_sgd" else [])):
         adapter = None if name == BASE else twin.run_dir.path(f"adapter_{name}")
         key = _hash_questions(config, candidates, adapter)
         likelihoods, prompted = likelihood_path(run_dir, name), prompted_path(run_dir, name)

@@ -34,7 +34,9 @@ def write_audit_verdict(audit: AuditInputs) -> str:
 
 def explain_attacker(audit: AuditInputs) -> str:
     """What an attacker could and could not do here, in plain words, with the numbers of this audit. PRIVATE."""
-    sentences = ["We invented secrets, planted about half of them in a copy of the training reviews by the toss of a coin, trained on the copy, and attacked."]
+    sentences = [
+        "We invented secrets, planted about half of them in a copy of the training reviews by the toss of a coin, ran it all on the copy, and attacked."
+    ]
     for arm, name in (("no_dp", "Without privacy"), ("with_dp", "With differential privacy")):
         found = [words for words in (_tell_leaks(audit, arm), _tell_membership(audit, arm), _tell_bound(audit, arm)) if words]
         if found:

@@ -26,23 +26,28 @@ def find_exposure(evidence: Evidence, findings: Findings) -> None:
       evidence: PRIVATE.
       findings: Gets the table exposure and the rows `exposure_bits_...`.
     """
-    canaries, references = evidence.places("canary"), evidence.places("reference")
     for arm in evidence.arms:
-        scores = calibrated_scores(evidence.likelihoods(arm).take(canaries + references), evidence.likelihoods(BASE).take(canaries + references))
-        of_place = dict(zip(canaries + references, scores.tolist(), strict=True))
-        for way, measure in (("rank", exposure_by_rank), ("sampled", exposure_by_sampling)):
-            bits: dict[int, list[float]] = {}
-            num_references = 0
-            for kind in evidence.config.audit.kinds:
-                planted, others = _sort_by_coin(evidence, of_place, kind)
-                with findings.attempt(f"exposure_bits_{way}_{kind}", arm):
-                    found = measure(np.array([score for _, score in planted]), np.array(others))
-                    # Kinds have a few more or fewer left-out canaries; what can be seen at most is that of the largest.
-                    num_references = max(num_references, len(others))
-                    for (canary, _), own in zip(planted, found, strict=True):
-                        bits.setdefault(canary.num_repetitions, []).append(float(own))
-            if bits:
-                _add(evidence, findings, arm, way, bits, num_references)
+        with findings.attempt("exposure_bits", arm):
+            _measure(evidence, findings, arm)
+
+
+def _measure(evidence: Evidence, findings: Findings, arm: Arm) -> None:
+    places = evidence.places("canary") + evidence.places("reference")
+    scores = calibrated_scores(evidence.likelihoods(arm).take(places), evidence.likelihoods(BASE).take(places))
+    of_place = dict(zip(places, scores.tolist(), strict=True))
+    for way, measure in (("rank", exposure_by_rank), ("sampled", exposure_by_sampling)):
+        bits: dict[int, list[float]] = {}
+        num_references = 0
+        for kind in evidence.config.audit.kinds:
+            planted, others = _sort_by_coin(evidence, of_place, kind)
+            with findings.attempt(f"exposure_bits_{way}_{kind}", arm):
+                found = measure(np.array([score for _, score in planted]), np.array(others))
+                # Kinds have a few more or fewer left-out canaries; what can be seen at most is that of the largest.
+                num_references = max(num_references, len(others))
+                for (canary, _), own in zip(planted, found, strict=True):
+                    bits.setdefault(canary.num_repetitions, []).append(float(own))
+        if bits:
+            _add(evidence, findings, arm, way, bits, num_references)
 
 
 def _sort_by_coin(evidence: Evidence, of_place: dict[int, float], kind: str) -> tuple[list[tuple[Canary, float]], list[float]]:

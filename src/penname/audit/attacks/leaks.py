@@ -40,21 +40,25 @@ def find_leaks(evidence: Evidence, findings: Findings) -> None:
       findings: Gets the table leaks and the rows `canary_leaks_num_...`.
     """
     for arm in evidence.arms:
-        for way, canaries, texts in _list_ways(evidence, arm):
+        for way in ("generated", "asked", "begun"):
             with findings.attempt(f"canary_leaks_num_{way}", arm):
-                leaks = count_leaks(canaries, texts)
+                leaks = count_leaks(*_read_texts(evidence, arm, way))
                 for match in ("exact", "fuzzy"):
                     _add(findings, arm, way, match, leaks)
 
 
-def _list_ways(evidence: Evidence, arm: Arm) -> list[tuple[str, Sequence[PlantedCanary], list[str]]]:
+def _read_texts(evidence: Evidence, arm: Arm, way: str) -> tuple[Sequence[PlantedCanary], list[str]]:
+    """What to look for, and in what.
+
+    Raises:
+      LeftOutError: nobody can be asked.
+    """
     (twin,) = evidence.twins
-    prompted = evidence.prompted(arm)
-    return [
-        ("generated", evidence.canaries, [f"{row.title}\n{row.text}" for row in evidence.rows(twin, arm)]),
-        ("asked", evidence.canaries, [row.text for row in prompted if row.way == "record"]),
-        ("begun", [hide_prefix(canary) for canary in evidence.canaries], [row.text for row in prompted if row.way == "prefix"]),
-    ]
+    if way == "generated":
+        return evidence.canaries, [f"{row.title}\n{row.text}" for row in evidence.rows(twin, arm)]
+    if way == "asked":
+        return evidence.canaries, [row.text for row in evidence.prompted(arm) if row.way == "record"]
+    return [hide_prefix(canary) for canary in evidence.canaries], [row.text for row in evidence.prompted(arm) if row.way == "prefix"]
 
 
 def _add(findings: Findings, arm: str, way: str, match: str, leaks: CanaryLeaks) -> None:
