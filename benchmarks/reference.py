@@ -2,12 +2,13 @@
 
   python benchmarks/reference.py [--quick] [--only RUN ...] [--max-minutes M]
 
-A run is named by epsilon and seed: 8-1, 8-2, 8-3, 4-1, 1-1; or by what is other: users-1 is configs/marketplace_users_eps8.yaml, the fictional marketplace with
-users as units; evolution-1 and prediction-1 are the same promise without training, in about the
-same time, with clothing_small.yaml's example in the prompt, since an untrained model does not know the form. It stands in runs/reference/ and goes on where it
+A run is named by epsilon and seed: 8-1, 8-2, 8-3, 4-1, 1-1; or by what is other. users-1: configs/marketplace_users_eps8.yaml, the fictional marketplace with
+users as units. warm-1: from an adapter that was trained on that marketplace. evolution-1 and prediction-1: the same promise without training, in about the same
+time, with clothing_small.yaml's example in the prompt, since an untrained model does not know the form. A run stands in runs/reference/ and goes on where it
 was stopped, as `penname run` does; each that is finished leaves results/reference/RUN.json, and the tables of docs/reference.md and docs/deciding.md are
-written anew from all that are there. Those at epsilon 8 that train make both arms and tune a language model on each set (downstream_llm_accuracy_score), the
-others make the arm with DP alone. --quick makes one small run in a temporary folder and writes nothing. Ends with one line of JSON.
+written anew from all that are there. Those at epsilon 8 that train on the reviews alone make both arms and tune a language model on each set
+(downstream_llm_accuracy_score), the others make the arm with DP alone. --quick makes one small run in a temporary folder and writes nothing. Ends with one
+line of JSON.
 """
 
 from __future__ import annotations
@@ -42,9 +43,12 @@ ROADS = {
     "dp_sgd": [],
     # All units vote in every round.
     "evolution": ["train.method=private_evolution", "train.num_steps=10", "train.expected_batch_size=100000", "evolve.num_candidates=1000"],
-    "users": [],
     "prediction": ["train.method=private_prediction", "predict.num_texts=1000", "predict.max_new_tokens=96"],
+    "warm": ["train.start_adapter_is_public=true"],
+    "users": [],
 }
+_UNTRAINED = {"evolution": "evolve.seed", "prediction": "predict.seed"}
+"""Roads without training, and their own seed."""
 QUICK_RUN = [*QUICK, "records.keep_frac=0.1"]
 _SEEDS = ("records.seed", "train.seed", "generate.seed", "evaluate.seed")
 
@@ -64,11 +68,11 @@ class Run:
     @property
     def overrides(self) -> list[str]:
         """What it changes of the config. One seed of every kind; noise and sampling have a secret key of their own."""
-        seeds = [*_SEEDS, *{"evolution": ["evolve.seed"], "prediction": ["predict.seed"]}.get(self.road, [])]
+        seeds = [*_SEEDS, _UNTRAINED[self.road]] if self.road in _UNTRAINED else _SEEDS
         overrides = [*(f"{name}={self.seed}" for name in seeds), f"privacy.target_epsilon={self.epsilon}", *ROADS[self.road]]
         if self.road == "users":
             return overrides
-        if self.road != "dp_sgd":
+        if self.road in _UNTRAINED:
             overrides.append(f"records.prompt_template={json.dumps(load_config(CLOTHING_SMALL).records.prompt_template)}")
         if self.epsilon < 8 or self.road != "dp_sgd":
             return [*overrides, "train.arms=[with_dp]"]
@@ -76,12 +80,22 @@ class Run:
 
     def make(self, out: Path, more: list[str]) -> dict[str, Any]:
         """Runs it from start to end, or from where it was stopped."""
+        if self.road == "warm":
+            more = [*more, f"train.start_adapter={make_public_adapter(out.with_name('warm_start'))}"]
         run_stages(load_config(USERS_CONFIG if self.road == "users" else CONFIG, [*self.overrides, *more]), out)
         about = {"epsilon": self.epsilon, "seed": self.seed, "road": self.road}
         return {"script": "benchmarks/reference.py", **about, **environment(PACKAGES), **describe_machine(), **collect(RunDir(out), None)}
 
 
-RUNS = (*(Run(8, seed) for seed in (1, 2, 3)), Run(4, 1), Run(1, 1), *(Run(8, 1, road) for road in ("evolution", "prediction", "users")))
+def make_public_adapter(out: Path) -> Path:
+    """Trains without privacy on the fictional marketplace, in the form of the clothing reviews; what a warm start begins with."""
+    template = json.dumps(load_config(CONFIG).records.prompt_template)
+    config = load_config(USERS_CONFIG, [f"records.prompt_template={template}", "train.arms=[no_dp]"])
+    run_stages(config, out, ("ingest", "records", "train"))
+    return RunDir(out).path("adapter_no_dp")
+
+
+RUNS = (*(Run(8, seed) for seed in (1, 2, 3)), Run(4, 1), Run(1, 1), *(Run(8, 1, road) for road in ROADS if road != "dp_sgd"))
 
 
 def read_results() -> dict[str, dict[str, Any]]:
