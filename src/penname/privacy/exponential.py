@@ -222,4 +222,4 @@ def _choose(keystream: Keystream, purpose: str, num_choices: NDArray[np.int64]) 
 def _draw(keystream: Keystream, purpose: str, group: int, place: int, scores: NDArray[np.float64], temperature: float) -> int:
     (uniform,) = keystream.draw_uniforms(f"{purpose}/{group}", place, 1)
     reached = np.cumsum(np.exp((scores - scores.max()) / temperature))
-    return int(min(np.searchsorted(reached, uniform * reached[-1], side="right"), len(scores) - 1))
+    return min(int(np.searchsorted(reached, uniform * reached[-1], side="right")), len(scores) - 1)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from penname.privacy.errors import SelfCheckError
 from penname.privacy.exponential import BoundedScores, ExponentialDraws
@@ -70,7 +71,7 @@ def check_moves(score_units: ScoreUnits, together: Sequence[BoundedScores], alon
 def check_law(mechanism: ExponentialDraws) -> CheckResult:
     """First and last draws follow exp(score / temperature), at scores that tell one temperature from another."""
     probe, event = mechanism.with_probe_key(), mechanism.event
-    scores = np.linspace(0.0, -3.0 * event["temperature"], _NUM_OPTIONS)
+    scores: NDArray[np.float64] = np.arange(_NUM_OPTIONS) * (-3.0 * float(event["temperature"]) / (_NUM_OPTIONS - 1))
     shown = BoundedScores(scores, mechanism.linf_sensitivity, 0)
     weights = np.exp(scores / event["temperature"])
     expected = _NUM_DRAWS * weights / weights.sum()
@@ -113,4 +114,5 @@ def _is_unlikely(found: Any, expected: Any) -> bool:
     from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
 
     statistic = float(((found - expected) ** 2 / expected).sum())
-    return len(found) > 1 and float(stats.chi2(len(found) - 1).sf(statistic)) < 5e-7
+    law: Any = stats.chi2(max(1, len(found) - 1))
+    return len(found) > 1 and float(law.sf(statistic)) < 5e-7
