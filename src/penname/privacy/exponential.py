@@ -221,5 +221,6 @@ def _choose(keystream: Keystream, purpose: str, num_choices: NDArray[np.int64]) 
 
 def _draw(keystream: Keystream, purpose: str, group: int, place: int, scores: NDArray[np.float64], temperature: float) -> int:
     (uniform,) = keystream.draw_uniforms(f"{purpose}/{group}", place, 1)
-    reached = np.cumsum(np.exp((scores - scores.max()) / temperature))
-    return min(int(np.searchsorted(reached, uniform * reached[-1], side="right")), len(scores) - 1)
+    reached: NDArray[np.float64] = np.cumsum(np.exp((scores - scores.max()) / temperature))
+    # The first option whose sum is beyond the random number.
+    return min(int((reached <= uniform * reached[-1]).sum()), len(scores) - 1)

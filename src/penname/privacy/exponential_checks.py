@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from penname.privacy.errors import SelfCheckError
 from penname.privacy.exponential import BoundedScores, ExponentialDraws
@@ -71,7 +70,8 @@ def check_moves(score_units: ScoreUnits, together: Sequence[BoundedScores], alon
 def check_law(mechanism: ExponentialDraws) -> CheckResult:
     """First and last draws follow exp(score / temperature), at scores that tell one temperature from another."""
     probe, event = mechanism.with_probe_key(), mechanism.event
-    scores: NDArray[np.float64] = np.arange(_NUM_OPTIONS) * (-3.0 * float(event["temperature"]) / (_NUM_OPTIONS - 1))
+    step = -3.0 * float(event["temperature"]) / (_NUM_OPTIONS - 1)
+    scores = np.array([step * option for option in range(_NUM_OPTIONS)], dtype=np.float64)
     shown = BoundedScores(scores, mechanism.linf_sensitivity, 0)
     weights = np.exp(scores / event["temperature"])
     expected = _NUM_DRAWS * weights / weights.sum()
