@@ -19,7 +19,7 @@ from typing import Any
 
 import dp_accounting
 import numpy as np
-from dp_accounting import rdp
+from dp_accounting import dp_event, rdp
 from resumable import describe_machine, replace_between_markers, write_atomically
 from sample_data_variety import environment
 
@@ -40,7 +40,7 @@ _HALVINGS = 30
 def spend_on_selection(noise_multiplier: float, mean: float, shape: float) -> float:
     """Epsilon of the best of a random number of trainings."""
     step = dp_accounting.PoissonSampledDpEvent(BATCH / NUM_UNITS, dp_accounting.GaussianDpEvent(noise_multiplier))
-    event = dp_accounting.RepeatAndSelectDpEvent(dp_accounting.SelfComposedDpEvent(step, NUM_STEPS), mean, shape)
+    event = dp_event.RepeatAndSelectDpEvent(dp_accounting.SelfComposedDpEvent(step, NUM_STEPS), mean, shape)
     accountant = rdp.RdpAccountant(neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
     return float(accountant.compose(event).get_epsilon(DELTA))
 
