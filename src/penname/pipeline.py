@@ -79,6 +79,7 @@ STAGES = (
             "train_metrics_no_dp",
             "self_checks",
             "unit_count",
+            "start_adapter",
         ),
         is_frozen=True,
         other_methods={

@@ -52,6 +52,7 @@ ARTEFACTS: dict[str, Artefact] = {
     "unit_count": Artefact("2_train/unit_count.json", "RELEASABLE"),
     "noise_key": Artefact("2_train/noise.key", "PRIVATE"),
     "self_checks": Artefact("2_train/self_checks.json", "RELEASABLE"),
+    "start_adapter": Artefact("2_train/start_adapter.json", "RELEASABLE", is_optional=True),
     "adapter_with_dp": Artefact("2_train/with_dp/adapter", "RELEASABLE"),
     "population_with_dp": Artefact("2_train/with_dp/population.jsonl", "RELEASABLE", is_optional=True),
     "train_metrics_with_dp": Artefact("2_train/with_dp/metrics.jsonl", "PRIVATE"),

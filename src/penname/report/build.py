@@ -118,12 +118,19 @@ def _describe_event(event: dict[str, Any]) -> dict[str, str]:
     return {
         "event_id": str(event.get("event_id", "")),
         "name": str(event["name"]),
-        "mechanism": str(mechanism["type"]).replace("_", " "),
+        "mechanism": str(mechanism["type"]).replace("_", " ") + _describe_draws(mechanism),
         "noise_multiplier": show("noise_multiplier"),
         "sampling_prob": show("sampling_prob"),
         "count": "–" if count is None else f"{count:,}",
         "l2_sensitivity": show("l2_sensitivity"),
     }
+
+
+def _describe_draws(mechanism: dict[str, Any]) -> str:
+    """What draws have in place of noise and sampling: enough to recompute epsilon too."""
+    if "temperature" not in mechanism:
+        return ""
+    return f", temperature {mechanism['temperature']:.6g}, a score moves by at most {mechanism['linf_sensitivity']:.6g}"
 
 
 def _describe_left_out(rows: Sequence[dict[str, Any]]) -> dict[str, list[tuple[str, str]]]:

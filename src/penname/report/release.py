@@ -116,7 +116,7 @@ def describe_assumptions(config: Config, run_dir: RunDir) -> list[str]:
         "The layout of the data, the template of prompts and completions, and every setting of this run.",
         f"The base model {config.model.name} and what it was pre-trained on.",
         *_describe_encoder(config),
-        *_describe_start(config),
+        *_describe_start(run_dir),
         f"The list of categories, taken from {domain}, and the ratings 1 to 5.",
         "The settings: that they were not chosen by looking at this data, or at what earlier runs on it released.",
     ]
@@ -128,11 +128,12 @@ def describe_assumptions(config: Config, run_dir: RunDir) -> list[str]:
     return assumed
 
 
-def _describe_start(config: Config) -> list[str]:
+def _describe_start(run_dir: RunDir) -> list[str]:
     """What training started from, by its hash: its path is nobody's business."""
-    if config.train.method != "dp_sgd" or config.train.start_adapter is None:
+    path = run_dir.path("start_adapter")
+    if not path.is_file():
         return []
-    sha256 = hash_path(Path(config.train.start_adapter))
+    sha256 = read_json(path)["start_adapter"]
     return [f"The adapter that training started from (SHA-256 of its folder {sha256}) and what it was made from: the config declares it public."]
 
 

@@ -82,6 +82,9 @@ def train_here(config: Config, run_dir: RunDir) -> None:
     if "with_dp" in config.train.arms:
         mechanism = charge_run(config, run_dir, keystream, num_units=len(units), inputs_sha256=tile_file.inputs_sha256)
     _keep_first_tile(config, tile_file, layout)
+    if start := hash_start(config.train.start_adapter):
+        # For the certificate: the folder may be gone by then.
+        write_json(run_dir.path("start_adapter"), start)
     waiting: list[Arm] = [arm_name for arm_name in config.train.arms if not run_dir.path(f"adapter_{arm_name}").exists()]
     if waiting:
         # No other rank is called, let alone given a record, before everything is charged.
