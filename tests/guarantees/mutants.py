@@ -450,7 +450,7 @@ _ACCOUNT = [
     Mutant(
         "issue",
         "the training is not charged before it begins",
-        "run_privacy:charge_run",
+        "run_privacy:_charge",
         ".charge(book, TRAINING_ID, inputs_sha256=inputs_sha256)",
         "",
         "train_stage",
