@@ -66,7 +66,7 @@ class JointDecoder:
           draw: Draws the tokens.
           on_text: Called once for every finished text.
         Raises:
-          ModelError: the prompts of one text do not fit into memory together.
+          ModelError: the prompts of one text do not fit into memory together, or one is too long or begins otherwise.
         """
         if not texts:
             return
@@ -105,6 +105,9 @@ class JointDecoder:
         most = max(len(text.prompts) for text in texts)
         total = sum(len(text.prompts) for text in texts)
         lengths = [len(prompt) + self._slots.rules.sampling.max_new_tokens for text in texts for prompt in text.prompts]
+        begins = len(self._prefix)
+        if any(list(prompt[:begins]) != self._prefix or len(prompt) <= begins for text in texts for prompt in text.prompts):
+            raise ModelError("predict: a prompt does not begin as all prompts do")
         if max(lengths) > self._slots.longest:
             raise ModelError("predict: a prompt is longer than the prompts that the decoder was opened for")
         cache = self._slots.reserve(len(self._prefix), lengths, num_slots=max(most, min(total, ROWS)))

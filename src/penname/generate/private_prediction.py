@@ -127,8 +127,9 @@ class Scribe:
         return_freed_memory()
         if slots is None:
             raise ModelError("train.method: private_prediction needs a model whose attention is plain causal attention; take another model or dp_sgd")
-        conditions = asked.ask(asked.cells, seed=(predict.seed,))
-        made_up = [writer.encode_after(replace(_MADE_UP, category=one.category), one) for one in conditions]
+        # Whatever a product may be called: of two names that share nothing, nothing is in the beginning.
+        conditions = [Condition("", rating, category, name) for rating, category in asked.cells for name in ("Ab", "7")]
+        made_up = [writer.encode_after(replace(_MADE_UP, category=one.category, product_title=one.product_title), one) for one in conditions]
         prefix = find_prefix([*map(writer.encode, conditions), *made_up])
         top_k = min(predict.top_k, model.config.vocab_size - len(writer.rules.suppressed_ids))
         return cls(writer, slots, asked, prefix, longest, top_k, predict.max_example_tokens, replace(is_frozen, detail="no weight of the model trains"))
@@ -142,10 +143,9 @@ class Scribe:
         cells = self.asked.cells
         conditions = self.asked.ask([cells[i % len(cells)] for i in range(_NUM_TRIALS)], seed=(self.writer.config.seed, 1))
         found: list[SyntheticRecord] = []
-        # Drawn as by default, since the texts that count are pulled towards likely words by their examples.
-        usual = GenerateConfig(max_new_tokens=self.writer.config.max_new_tokens, max_draws_per_record=1, seed=self.writer.config.seed)
+        # Drawn from all words, so the form is a little rarer here than among the likeliest.
         prompts = [self.writer.encode(condition) for condition in conditions]
-        replace(self.writer, config=usual).write(self.slots, conditions, prompts, range(len(conditions)), found.append)
+        self.writer.write(self.slots, conditions, prompts, range(len(conditions)), found.append)
         if 2 * len(found) < len(conditions):
             raise PennameError(
                 f"predict: only {len(found)} of {len(conditions)} texts of the untrained model have the form of records.completion_template; "

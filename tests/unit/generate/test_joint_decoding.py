@@ -97,6 +97,12 @@ def test_a_prompt_that_is_too_long_is_refused(model):
         write(model, TEXTS, longest=20)
 
 
+def test_a_prompt_that_begins_otherwise_is_refused(model):
+    text = TEXTS[0]
+    with pytest.raises(ModelError, match="does not begin"):
+        write(model, [JointText(0, text.first, ((9, *text.first[1:]),))])
+
+
 def test_what_prompts_say_of_given_tokens_is_what_they_say_while_they_write(model):
     decoder = SlotDecoder.open(model, RULES, num_slots=16, longest=len(PREFIX) + 41 + LIMIT)
     joint, text = JointDecoder(decoder, PREFIX), TEXTS[2]
