@@ -591,7 +591,9 @@ def _explain(error: ValidationError, path: Path | None) -> str:
     shown = "" if isinstance(first["input"], dict) or first["type"] == "value_error" else f" (got {first['input']!r})"
     more = len(error.errors()) - 1
     rest = f"; and {more} more" if more else ""
-    return f"{source}{location}: {message[:1].lower() + message[1:]}{shown}{rest}"
+    # What concerns several sections has no place of its own, and says itself which.
+    where = f"{location}: " if location else ""
+    return f"{source}{where}{message[:1].lower() + message[1:]}{shown}{rest}"
 
 
 def _keys_at(location: tuple[Any, ...]) -> list[str]:

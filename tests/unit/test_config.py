@@ -209,6 +209,12 @@ def test_a_config_cannot_be_changed():
         config.privacy.delta = 0.5
 
 
+def test_an_error_of_several_sections_is_named_once():
+    with pytest.raises(UsageError) as caught:
+        load_config(None, ["train.method=private_prediction", "engine=ray"])
+    assert str(caught.value).startswith("train.method: private_prediction runs in this process only")
+
+
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
