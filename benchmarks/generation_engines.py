@@ -45,7 +45,7 @@ CASES: dict[str, Case] = {
     "openvino_int8": Case("openvino", "bfloat16", weights="int8"),
     "ctranslate2": Case("ctranslate2", "float32", 100, waits=True),
     "ctranslate2_int8": Case("ctranslate2", "int8", 100, waits=True),
-    "onnxruntime": Case("onnxruntime", "float32", 100, waits=True),
+    "onnxruntime": Case("onnxruntime", "float32", 32, waits=True),
     "llama_cpp": Case("llama_cpp", "bfloat16"),
     "llama_cpp_int8": Case("llama_cpp", "int8"),
 }

@@ -31,7 +31,8 @@ GENERATION: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime-genai==0.18.0", "onnxruntime==1.31.1", "onnx==1.23.2", "onnx-ir==1.1.0", "flatbuffers", "ml-dtypes"),
     # The converter knows no transformers newer than this, which knows no huggingface-hub, and that no datasets, newer than these.
     "openvino": (
-        *("openvino-genai==2026.4.1.0", "openvino==2026.4.1", "openvino-tokenizers==2026.4.1.0", "openvino-telemetry"),
+        # Without openvino-telemetry, which reports what is imported and converted.
+        *("openvino-genai==2026.4.1.0", "openvino==2026.4.1", "openvino-tokenizers==2026.4.1.0"),
         *("optimum-intel==2.2.0", "optimum==2.3.0", "nncf==3.4.0", "transformers==5.5.4", "tokenizers==0.22.2", "huggingface-hub==1.21.0"),
         *("datasets==4.8.5", "tabulate", "pydot", "networkx"),
     ),

@@ -339,10 +339,11 @@ class GenerateConfig(_Section):
     """Words less likely than this share of the likeliest are not drawn; 0 rules out none."""
     max_new_tokens: int = Field(default=96, ge=4)
     """A text that is longer is cut here, and its finish_reason says `length`."""
-    engine: Literal["penname", "vllm"] = "penname"
-    """penname: ours, in this process. vllm: vLLM (needs a GPU and penname[vllm]); its sampler draws other texts from the same seed."""
+    engine: Literal["penname", "vllm", "openvino"] = "penname"
+    """penname: ours, in this process. openvino: OpenVINO GenAI (needs penname[openvino]), on processors; vllm: vLLM (needs penname[vllm]), on GPUs. Both
+    draw other texts from the same seed, and a text may change with what is written beside it."""
     batch_size: int = Field(default=128, ge=1)
-    """Texts that are written at once, our engine at most 128; changes speed and memory, not the texts. Halved where memory is short."""
+    """Texts that are written at once, our engine at most 128; changes speed and memory, with our engine not the texts. Halved there where memory is short."""
     max_draws_per_record: int = Field(default=8, ge=1)
     """A text that does not parse is counted and drawn again, at most this often; then the run stops and says so."""
     redraw_faults: list[Literal["repetition", "non_text", "abrupt_ending", "cut"]] = ["repetition", "non_text", "cut"]

@@ -4,21 +4,26 @@ vLLM needs a GPU, so its decoder meets a small stand-in of vLLM's documented int
 what we hand over and how we read what comes back, not vLLM.
 """
 
+import shutil
 import sys
 import types
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare
 
 from penname.config import GenerateConfig
 from penname.errors import ModelError
+from penname.generate import openvino_decoder
 from penname.generate.alone import AloneDecoder
 from penname.generate.decode import Decoded, Request, Rules, find_prefix
 from penname.generate.engines import open_decoder
 from penname.generate.nucleus import Sampling
+from penname.generate.openvino_decoder import OpenvinoDecoder
 from penname.generate.slots import SlotDecoder
 from penname.generate.vllm_decoder import VllmDecoder
 from tests.conftest import make_tiny_llama
@@ -133,15 +138,32 @@ def vllm(monkeypatch):
 # --- the contract -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def convert_once(tmp_path_factory):
+    """OpenVINO's converter, which takes seconds, once for each set of ruled-out tokens of the one model that it gets here."""
+    convert, folders = openvino_decoder._convert, dict[tuple[int, ...], Path]()
+
+    def copy(model, rules, folder):
+        if rules.suppressed_ids not in folders:
+            folders[rules.suppressed_ids] = tmp_path_factory.mktemp("converted")
+            convert(model, rules, folders[rules.suppressed_ids])
+        shutil.copytree(folders[rules.suppressed_ids], folder, dirs_exist_ok=True)
+
+    return copy
+
+
 @pytest.fixture
-def open_each(vllm, byte_tokenizer, tmp_path, monkeypatch):
-    """Opens the decoder of this name for a model."""
+def open_each(vllm, convert_once, byte_tokenizer, tmp_path, monkeypatch):
+    """Opens the decoder of this name for the model `llama`."""
     monkeypatch.setattr("penname.generate.slots.ROWS", 16)
+    monkeypatch.setattr(openvino_decoder, "_convert", convert_once)
 
     def open_one(name, model, rules, requests):
         longest = max(len(request.prompt) for request in requests) + rules.sampling.max_new_tokens
         if name == "vllm":
             return VllmDecoder.open(model, byte_tokenizer, rules, num_slots=2, longest=longest, scratch=tmp_path)
+        if name == "openvino":
+            return OpenvinoDecoder.open(model, rules, num_slots=3, longest=longest, scratch=tmp_path)
         decoder = SlotDecoder.open(model, rules, num_slots=3, longest=longest) if name == "penname" else AloneDecoder(model, rules)
         assert decoder is not None
         return decoder
@@ -175,7 +197,7 @@ def write(decoder, requests):
     return texts
 
 
-@pytest.mark.parametrize("name", ["penname", "alone", "vllm"])
+@pytest.mark.parametrize("name", ["penname", "alone", "vllm", "openvino"])
 def test_the_contract_of_a_decoder(name, open_each, byte_tokenizer):
     model, requests = make_model("llama"), make_requests(byte_tokenizer)
     end = find_end(write(open_each(name, model, make_rules(byte_tokenizer, end="\0"), requests), requests), byte_tokenizer)
@@ -202,7 +224,7 @@ def test_the_contract_of_a_decoder(name, open_each, byte_tokenizer):
 
 
 @pytest.mark.parametrize("is_ahead", [False, True])
-@pytest.mark.parametrize("name", ["penname", "alone", "vllm"])
+@pytest.mark.parametrize("name", ["penname", "alone", "vllm", "openvino"])
 def test_what_is_asked_for_instead_is_drawn(name, is_ahead, open_each, byte_tokenizer):
     model, rules, requests = make_model("llama"), make_rules(byte_tokenizer), make_requests(byte_tokenizer)
     decoder = open_each(name, model, rules, requests)
@@ -221,6 +243,56 @@ def test_what_is_asked_for_instead_is_drawn(name, is_ahead, open_each, byte_toke
     redrawn = {key: text for key, text in texts.items() if key[2] == 2}
     assert redrawn == {key: text for key, text in second.items() if key[1] % 2}
     assert len(texts) == 11 + 5
+
+
+def compute_law(model, prompt, sampling, suppressed):
+    """Probability of every token, in order of likelihood, by the words of the definition."""
+    logits = model(input_ids=torch.tensor([prompt])).logits[0, -1].double()
+    logits[list(suppressed)] = -torch.inf
+    probs = (logits / sampling.temperature).softmax(0).numpy()
+    nucleus, total = dict[int, float](), 0.0
+    for token in np.argsort(-probs):
+        if total >= sampling.top_p or probs[token] < sampling.min_p * probs.max():
+            break
+        nucleus[int(token)] = float(probs[token])
+        total += probs[token]
+    return {token: prob / sum(nucleus.values()) for token, prob in nucleus.items()}
+
+
+def find_p_value(drawn, law):
+    """p-value of counts under a law; 0 where something was drawn that it rules out."""
+    if set(drawn) - set(law):
+        return 0.0
+    frequent = [token for token, prob in law.items() if prob * len(drawn) >= 5]
+    counts = [drawn.count(token) for token in frequent]
+    probs = [law[token] for token in frequent]
+    rest = 1 - sum(probs)
+    if rest * len(drawn) >= 5:
+        counts, probs = [*counts, len(drawn) - sum(counts)], [*probs, rest]
+    counts, probs = np.array(counts), np.array(probs)
+    return float(chisquare(counts, probs / probs.sum() * counts.sum()).pvalue)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(0.7, 0.8, 1), Sampling(1.3, 1.0, 1, min_p=0.1)], ids=["nucleus", "min_p"])
+@pytest.mark.parametrize("name", ["penname", "alone", "openvino"])
+def test_tokens_are_drawn_by_the_law_that_is_asked_for(name, sampling, open_each):
+    model, prompt, suppressed = make_model("llama"), (40, 41, 42), (0, 1)
+    likeliest = next(iter(compute_law(model, prompt, sampling, suppressed)))
+    # The likeliest is ruled out, which moves the law most.
+    suppressed = (*suppressed, likeliest)
+    rules = Rules(sampling, EOS, suppressed)
+    requests = [Request((5, i), prompt) for i in range(1500)]
+    law = compute_law(model, prompt, sampling, suppressed)
+    others = [Sampling(0.85 * sampling.temperature, sampling.top_p, 1, sampling.min_p), Sampling(sampling.temperature, 0.6, 1, 0.25)]
+    # Neither by another temperature, nor another cut, nor with what was ruled out.
+    wrong = [*(compute_law(model, prompt, other, suppressed) for other in others), compute_law(model, prompt, sampling, (0, 1))]
+    # Opening may exchange what the model computes with.
+    decoder = open_each(name, model, rules, requests)
+    drawn: list[int] = []
+    decoder.decode(requests, lambda _, text: drawn.append(text.token_ids[0] if text.token_ids else EOS))
+    assert 5 < len(law) < 200
+    assert find_p_value(drawn, law) > 1e-4
+    assert all(find_p_value(drawn, other) < 1e-6 for other in wrong)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -709,4 +709,69 @@ _RELEASE_FOLDER = [
     ),
 ]
 
-MUTANTS = (*_SAMPLING, *_UNITS, *_NOISE, *_ACCOUNT, *_MARGINALS, *_RELEASE_FOLDER)
+# --- draws of private prediction --------------------------------------------------------------------------------------
+
+_DRAWS = [
+    Mutant(
+        "issue",
+        "what a record says of a word is not cut",
+        "privacy.exponential:ExponentialDraws.bound_scores",
+        "np.clip(moved, -bound, bound)",
+        "moved",
+        "draws",
+        "self-check",
+        "a score moves by more than linf_sensitivity",
+    ),
+    Mutant(
+        "issue",
+        "what records say is divided by the number that are there",
+        "privacy.exponential:ExponentialDraws.bound_scores",
+        "total * step / expected_units",
+        "total * step / max(1, len(said))",
+        "draws",
+        "self-check",
+        "a score moves by more than linf_sensitivity",
+    ),
+    Mutant(
+        "issue",
+        "words are drawn at half the temperature",
+        "privacy.exponential:ExponentialDraws.draw",
+        "scores.value, self.temperature)",
+        "scores.value, self.temperature / 2)",
+        "draws",
+        "self-check",
+        "the draws do not follow the temperature that is accounted for",
+    ),
+    Mutant(
+        "issue",
+        "one random number for all words of a text",
+        "privacy.exponential:_draw",
+        'draw_uniforms(f"{purpose}/{group}", place, 1)',
+        'draw_uniforms(f"{purpose}/{group}", 0, 1)',
+        "draws",
+        "self-check",
+        "two texts are drawn from the same random numbers",
+    ),
+    Mutant(
+        "issue",
+        "the event of a text counts one word",
+        "privacy.exponential:ExponentialDraws.event",
+        '"num_draws": self.num_draws',
+        '"num_draws": 1',
+        "draws",
+        "run time",
+        "is not covered by an event of 1 draws a unit",
+    ),
+    Mutant(
+        "issue",
+        "the accountant takes half of what a word tells of a record",
+        "privacy.accounting:_merge",
+        '(event["linf_sensitivity"] / event["temperature"])',
+        '(event["linf_sensitivity"] / event["temperature"] / 2)',
+        "draws",
+        "test",
+        "the accountant and the formula of zCDP disagree",
+    ),
+]
+
+MUTANTS = (*_SAMPLING, *_UNITS, *_NOISE, *_ACCOUNT, *_MARGINALS, *_RELEASE_FOLDER, *_DRAWS)

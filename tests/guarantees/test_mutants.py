@@ -33,6 +33,8 @@ from penname.pipeline import run_stages
 from penname.privacy import accounting
 from penname.privacy.certificate import SELF_CHECKS, verify_release
 from penname.privacy.errors import PrivacyError, SelfCheckError
+from penname.privacy.exponential import ExponentialDraws
+from penname.privacy.exponential_checks import check_draws
 from penname.privacy.gradients import LoraEngine, RowPass, trainable_parameters
 from penname.privacy.keystream import Keystream
 from penname.privacy.ledger import TRAINING_ID, Ledger, Promise
@@ -56,7 +58,7 @@ from tests.guarantees.test_neighbouring_splits import make_review, moved_by_remo
 from tests.guarantees.test_noise_law import is_accepted
 
 README = Path(__file__).parents[2] / "src/penname/privacy/README.md"
-NUM_MUTANTS = 55
+NUM_MUTANTS = 61
 
 
 class RefusedError(Exception):
@@ -467,6 +469,28 @@ def check_accounting(bench, folder):
     assert spent == pytest.approx(expected, rel=0.01), f"the accountant and the sum of two exact curves disagree: {spent} and {expected}"
 
 
+# --- detectors: draws -------------------------------------------------------------------------------------------------
+
+
+def check_words(bench, folder):
+    """The self-check of private prediction, and what its draws cost, by a formula of our own."""
+    target, delta, num_draws = 4.0, 1e-5, 40
+    key = Keystream.from_seed(44)
+    draws = ExponentialDraws.calibrate(target_epsilon=target, delta=delta, other_events=[], temperature=0.9, num_draws=num_draws, keystream=key)
+    public = np.log(np.array([0.4, 0.3, 0.2, 0.1]))
+    said = torch.log_softmax(torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 4, dim=-1)
+
+    def score_units(indices):
+        rows = said[list(indices)]
+        return rows, [draws.bound_scores(public, rows[:, step], expected_units=6.0) for step in range(2)]
+
+    check_draws(charged(draws), score_units, num_probe_units=3)
+    rho = num_draws * (draws.linf_sensitivity / draws.temperature) ** 2 / 2
+    orders = np.linspace(1.05, 100, 40_000)
+    spent = float((orders * rho + np.log1p(-1 / orders) - np.log(delta * orders) / (orders - 1)).min())
+    assert spent == pytest.approx(target, rel=0.02), f"the accountant and the formula of zCDP disagree: {target} and {spent}"
+
+
 DETECTORS = {
     "self_check": functools.partial(check_self, torch.float32),
     "self_check_in_bfloat16": functools.partial(check_self, torch.bfloat16),
@@ -483,6 +507,7 @@ DETECTORS = {
     "prompts": check_prompts,
     "neighbours": check_neighbours,
     "accounting": check_accounting,
+    "draws": check_words,
 }
 
 

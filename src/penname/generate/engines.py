@@ -10,8 +10,9 @@ from penname.config import GenerateConfig
 from penname.errors import ModelError
 from penname.generate.alone import AloneDecoder
 from penname.generate.decode import Decoder, Rules
+from penname.generate.openvino_decoder import OpenvinoDecoder, check_openvino
 from penname.generate.slots import SlotDecoder
-from penname.generate.vllm_decoder import VllmDecoder
+from penname.generate.vllm_decoder import VllmDecoder, check_vllm
 from penname.model.device import return_freed_memory
 from penname.progress import say
 
@@ -33,6 +34,8 @@ def open_decoder(config: GenerateConfig, model: Any, tokenizer: Any, rules: Rule
     check_window(model, config, longest=longest)
     if config.engine == "vllm":
         return VllmDecoder.open(model, tokenizer, rules, num_slots=config.batch_size, longest=longest, scratch=scratch)
+    if config.engine == "openvino":
+        return OpenvinoDecoder.open(model, rules, num_slots=config.batch_size, longest=longest, scratch=scratch)
     decoder = SlotDecoder.open(model, rules, num_slots=config.batch_size, longest=longest)
     # What merging the adapter and laying the weights out anew have left.
     return_freed_memory()
@@ -40,6 +43,17 @@ def open_decoder(config: GenerateConfig, model: Any, tokenizer: Any, rules: Rule
         return decoder
     say("generate: this model's attention is not plain causal attention; its texts are written one at a time, which takes longer")
     return AloneDecoder(model, rules)
+
+
+def check_engine(config: GenerateConfig) -> None:
+    """Says in one line what `engine` needs and is not installed, before anything is begun.
+
+    Raises:
+      ModelError: it is missing.
+    """
+    checks = {"vllm": check_vllm, "openvino": check_openvino}
+    if config.engine in checks:
+        checks[config.engine]()
 
 
 def check_window(model: Any, config: GenerateConfig, *, longest: int) -> None:

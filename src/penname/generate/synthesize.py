@@ -13,10 +13,9 @@ from penname.config import Config, GenerateConfig
 from penname.errors import PennameError
 from penname.generate.conditioning import Condition, plan_conditions, read_catalogue, release_conditioning
 from penname.generate.decode import Decoded, Decoder, Request, Rules, find_prefix
-from penname.generate.engines import open_decoder
+from penname.generate.engines import check_engine, open_decoder
 from penname.generate.exemplars import Exemplar, choose_exemplars, fill_prompt_after, read_population
 from penname.generate.nucleus import Sampling
-from penname.generate.vllm_decoder import check_vllm
 from penname.model.adapter import merge_adapter
 from penname.model.base import load_base_model
 from penname.model.tokenize import encode_prompt
@@ -42,8 +41,7 @@ def run_generate(config: Config, run_dir: RunDir) -> None:
       DataError: prompts need a product and the catalogue has none.
       ModelError: the engine is not installed, or a prompt and its text do not fit into the model.
     """
-    if config.generate.engine == "vllm":
-        check_vllm()
+    check_engine(config.generate)
     products = read_catalogue(run_dir.path("catalogue"))
     template = RecordTemplate.from_config(config.records, has_products=bool(products))
     released = release_conditioning(config, run_dir)
