@@ -98,6 +98,8 @@ class OpenvinoDecoder:
         finally:
             for text in running:
                 text.handle.cancel()
+            # What was ended here gives its blocks back in one more step; they would be reported as lost.
+            self._pipe.step()
 
     def _ask(self, request: Request) -> _Text:
         sampling, config = self._rules.sampling, self._new_config(self._rules.sampling.max_new_tokens)

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 import torch
@@ -60,6 +61,12 @@ def test_after_an_error_in_the_middle_it_writes_as_before(decoder):
     with pytest.raises(KeyboardInterrupt):
         decoder.decode(requests, stop)
     assert write(decoder, requests) == expected
+
+
+def test_texts_end_where_their_mark_is(decoder):
+    # The last texts to end are ended here, by their mark, and not by OpenVINO.
+    ended = OpenvinoDecoder(decoder._pipe, replace(RULES, is_ended=lambda token_ids: len(token_ids) == 3), num_slots=4)
+    assert {len(text) for text in write(ended, [Request((3, i), PROMPT) for i in range(5)]).values()} == {3}
 
 
 def test_bfloat16_is_computed_in_bfloat16_and_agrees_with_the_model(tmp_path):
