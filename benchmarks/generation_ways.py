@@ -72,8 +72,8 @@ def make_work(tokenizer: Any, *, num_texts: int, limit: int, seed: int, real_fil
     return Work(prompts, [max(4, min(limit, length)) for length in lengths], limit, source)
 
 
-class FixedLengths(SlotDecoder):
-    """Our decoder, with the length of every text imposed, by the second number of its key; the random numbers, and the rest, are ours."""
+class FixedLengths:
+    """Goes before a decoder of penname: the length of every text is imposed, by the second number of its key; the rest is the decoder's."""
 
     lengths: dict[int, int]
 
@@ -82,30 +82,39 @@ class FixedLengths(SlotDecoder):
         return "stop" if len(text.token_ids) >= self.lengths[text.request.key[1]] else None
 
 
+class FixedSlotDecoder(FixedLengths, SlotDecoder):
+    """Ours."""
+
+
+def write_with(decoder: Any, work: Work, *, seeds: Sequence[int] | None = None, prefix: Sequence[int] = ()) -> list[list[int]]:
+    """Tokens of every text by a decoder with `FixedLengths`, in the order of the work; a text's seed is its place unless given."""
+    seeds = range(len(work.prompts)) if seeds is None else seeds
+    decoder.lengths = dict(zip(seeds, work.lengths, strict=True))
+    written: dict[int, list[int]] = {}
+    requests = [Request((1, seed, 1), prompt) for seed, prompt in zip(seeds, work.prompts, strict=True)]
+
+    def keep(request: Request, text: Any) -> None:
+        written[request.key[1]] = text.token_ids
+
+    decoder.decode(requests, keep, prefix=prefix)
+    return [written[seed] for seed in seeds]
+
+
 class Ours:
     """What `penname generate` runs, on texts of given lengths."""
 
     def __init__(self, model: Any, tokenizer: Any, work: Work) -> None:
         """Opens the decoder for this work or less. The model must not be used for anything else afterwards."""
         rules = Rules(Sampling(TEMPERATURE, TOP_P, work.limit), tokenizer.eos_token_id, tuple(tokenizer.all_special_ids))
-        decoder = FixedLengths.open(model, rules, num_slots=ROWS, longest=max(map(len, work.prompts)) + work.limit)
+        decoder = FixedSlotDecoder.open(model, rules, num_slots=ROWS, longest=max(map(len, work.prompts)) + work.limit)
         if decoder is None:
             raise RuntimeError("the model cannot be given slots; nothing to measure")
         # The beginning of the whole run: a text may depend on it, and it must not change with the texts that are written together.
         self.model, self._decoder, self._prefix = model, decoder, find_prefix(work.prompts)
 
     def write(self, work: Work, *, seeds: Sequence[int] | None = None) -> list[list[int]]:
-        """Tokens of every text, in the order of the work; a text's seed is its place unless given."""
-        seeds = range(len(work.prompts)) if seeds is None else seeds
-        self._decoder.lengths = dict(zip(seeds, work.lengths, strict=True))
-        written: dict[int, list[int]] = {}
-        requests = [Request((1, seed, 1), prompt) for seed, prompt in zip(seeds, work.prompts, strict=True)]
-
-        def keep(request: Request, text: Any) -> None:
-            written[request.key[1]] = text.token_ids
-
-        self._decoder.decode(requests, keep, prefix=self._prefix)
-        return [written[seed] for seed in seeds]
+        """See `write_with`."""
+        return write_with(self._decoder, work, seeds=seeds, prefix=self._prefix)
 
 
 def generate_in_batches(model: Any, tokenizer: Any, work: Work, *, batch_size: int, is_sorted: bool, **sampling: Any) -> int:

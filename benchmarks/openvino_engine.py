@@ -15,18 +15,19 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from generation_engines import compare_texts
 from generation_tables import PAGE, spread
-from generation_ways import TEMPERATURE, TOP_P, Ours, Work, make_work, score_texts, time_products
+from generation_ways import TEMPERATURE, TOP_P, FixedLengths, Ours, Work, make_work, score_texts, time_products, write_with
 from resumable import describe_machine, replace_between_markers, write_atomically
 from sample_data_variety import REAL_FILE, environment
 
 from penname.config import ModelConfig
-from penname.generate.decode import Request, Rules
+from penname.generate.decode import Rules
 from penname.generate.nucleus import Sampling
 from penname.generate.openvino_decoder import OpenvinoDecoder
 from penname.generate.slots import ROWS
@@ -40,29 +41,15 @@ NUM_TEXTS, LIMIT = 256, 224
 _SAME_TEXTS, _SAME_LIMIT, _ALONE = 32, 48, 8
 
 
-class FixedLengths(OpenvinoDecoder):
-    """OpenVINO's decoder, with the length of every text imposed, by the second number of its key."""
+class FixedOpenvinoDecoder(FixedLengths, OpenvinoDecoder):
+    """OpenVINO's, with the length of every text imposed."""
 
-    lengths: dict[int, int]
-
-    def _finish_reason(self, text: Any, token: int) -> str | None:
-        text.token_ids.append(token)
-        return "stop" if len(text.token_ids) >= self.lengths[text.request.key[1]] else None
-
-    def write(self, work: Work, *, seeds: list[int] | None = None) -> list[list[int]]:
-        """Tokens of every text, in the order of the work; a text's seed is its place unless given."""
-        seeds = list(range(len(work.prompts))) if seeds is None else seeds
-        self.lengths = dict(zip(seeds, work.lengths, strict=True))
-        written: dict[int, list[int]] = {}
-
-        def keep(request: Request, text: Any) -> None:
-            written[request.key[1]] = text.token_ids
-
-        self.decode([Request((1, seed, 1), prompt) for seed, prompt in zip(seeds, work.prompts, strict=True)], keep)
-        return [written[seed] for seed in seeds]
+    def write(self, work: Work, *, seeds: Sequence[int] | None = None) -> list[list[int]]:
+        """See `write_with`."""
+        return write_with(self, work, seeds=seeds)
 
 
-def open_both(work: Work, tokenizer: Any, *, seed: int) -> tuple[Any, Ours, FixedLengths, dict[str, float]]:
+def open_both(work: Work, tokenizer: Any, *, seed: int) -> tuple[Any, Ours, FixedOpenvinoDecoder, dict[str, float]]:
     """The merged model, both engines, and the seconds that each took to open."""
     config = ModelConfig()
     with tempfile.TemporaryDirectory() as folder:
@@ -76,12 +63,12 @@ def open_both(work: Work, tokenizer: Any, *, seed: int) -> tuple[Any, Ours, Fixe
     longest = max(map(len, work.prompts)) + work.limit
     with tempfile.TemporaryDirectory() as scratch:
         began = time.perf_counter()
-        theirs = FixedLengths.open(for_openvino, rules, num_slots=ROWS, longest=longest, scratch=Path(scratch))
+        theirs = FixedOpenvinoDecoder.open(for_openvino, rules, num_slots=ROWS, longest=longest, scratch=Path(scratch))
         secs["openvino"] = time.perf_counter() - began
     return merged, ours, theirs, {name: round(value, 1) for name, value in secs.items()}
 
 
-def take_turn(merged: Any, ours: Ours, theirs: FixedLengths, work: Work) -> dict[str, float]:
+def take_turn(merged: Any, ours: Ours, theirs: FixedOpenvinoDecoder, work: Work) -> dict[str, float]:
     """Tokens a second of both, and of the products alone."""
     tokens, speeds = sum(work.lengths), dict[str, float]()
     for name, engine in (("ours", ours), ("openvino", theirs)):
