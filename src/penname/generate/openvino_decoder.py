@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import sys
@@ -62,16 +63,18 @@ class OpenvinoDecoder:
         check_openvino()
         if model.device.type != "cpu":
             raise ModelError(f"generate.engine: openvino writes on processors, and the model is on {model.device}; set model.device=cpu, or {_INSTEAD}")
-        say("generate: converting the model for openvino")
+        say("generate: converting the model for openvino, which takes a while")
         # The weights are read when the pipeline is opened; those of the arm without privacy must not lie about any longer than that.
         with tempfile.TemporaryDirectory(prefix=".openvino-", dir=scratch) as folder:
             try:
                 _convert(model, rules, Path(folder))
                 pipe = _open_pipeline(model, Path(folder), num_slots=num_slots, longest=longest)
+            # A full disk says so itself, and is not the model's fault.
+            except OSError:
+                raise
             # What a converter meets in a model that it does not know is of every kind.
             except Exception as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-                raise ModelError(f"generate.engine: openvino cannot write with this model ({reason}); {_INSTEAD}") from None
+                raise ModelError(f"generate.engine: openvino cannot write with this model ({_find_reason(error)}); {_INSTEAD}") from None
         decoder = cls(pipe, rules, num_slots=num_slots)
         decoder._check(model, longest)
         return decoder
@@ -86,7 +89,7 @@ class OpenvinoDecoder:
             while waiting or running:
                 while waiting and len(running) < self._num_slots:
                     running.append(self._ask(waiting.popleft()))
-                self._pipe.step()
+                self._step()
                 for text in list(running):
                     decoded = self._read(text)
                     if decoded is None:
@@ -98,8 +101,15 @@ class OpenvinoDecoder:
         finally:
             for text in running:
                 text.handle.cancel()
-            # What was ended here gives its blocks back in one more step; they would be reported as lost.
+            # What was ended here gives its blocks back in one more step; they would be reported as lost. An error in it must not hide another.
+            with contextlib.suppress(ModelError):
+                self._step()
+
+    def _step(self) -> None:
+        try:
             self._pipe.step()
+        except RuntimeError as error:
+            raise ModelError(f"generate.engine: openvino failed ({_find_reason(error)}); set a smaller generate.batch_size, or {_INSTEAD}") from None
 
     def _ask(self, request: Request) -> _Text:
         sampling, config = self._rules.sampling, self._new_config(self._rules.sampling.max_new_tokens)
@@ -146,9 +156,8 @@ class OpenvinoDecoder:
     @torch.inference_mode()
     def _check(self, model: Any, longest: int) -> None:
         """Compares what OpenVINO says of the tokens that it finds likeliest with what the model says of them, after the longest and after a short prompt."""
-        generator = torch.Generator().manual_seed(1)
-        lengths = (max(1, longest - _PROBE_TOKENS), min(7, longest - _PROBE_TOKENS))
-        probes = [torch.randint(0, model.get_input_embeddings().num_embeddings, (length,), generator=generator).tolist() for length in lengths if length > 0]
+        generator, most = torch.Generator().manual_seed(1), max(1, longest - _PROBE_TOKENS)
+        probes = [torch.randint(0, model.get_input_embeddings().num_embeddings, (length,), generator=generator).tolist() for length in (most, min(7, most))]
         worst = 0.0
         for prompt in probes:
             token_ids, said = self._write_likeliest(prompt)
@@ -166,11 +175,13 @@ class OpenvinoDecoder:
         handle = self._add(prompt, config)
         token_ids, log_probs = list[int](), list[float]()
         while self._pipe.has_non_finished_requests():
-            self._pipe.step()
+            self._step()
             while handle.can_read():
                 for output in handle.read().values():
                     token_ids += output.generated_ids
                     log_probs += output.generated_log_probs
+        if len(token_ids) != _PROBE_TOKENS:
+            raise ModelError(f"generate.engine: openvino gave up a text of {len(prompt):,} tokens before the first; set a smaller generate.batch_size")
         return token_ids, log_probs
 
 
@@ -178,7 +189,8 @@ def _convert(model: Any, rules: Rules, folder: Path) -> None:
     """Writes the model where OpenVINO can read it, with what may not be drawn ruled out in its last layer."""
     import openvino
     from openvino import opset14
-    from transformers.exporters.exporter_openvino import OpenVINOConfig, OpenVINOExporter
+    from transformers.exporters.configs import OpenVINOConfig
+    from transformers.exporters.exporter_openvino import OpenVINOExporter
 
     # Notes from one library to the authors of another, and the exporter's word that it is new: what it makes is checked.
     loggers = [logging.getLogger(name) for name in ("transformers", "torch.export", "torch._export")]
@@ -247,6 +259,12 @@ def _open_pipeline(model: Any, folder: Path, *, num_slots: int, longest: int) ->
         "ENABLE_MMAP": False,
     }
     return openvino_genai.ContinuousBatchingPipeline(folder, schedule, "CPU", options)
+
+
+def _find_reason(error: Exception) -> str:
+    """What an error says, on one line, without the place in OpenVINO's source that it begins with."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from ")]
+    return (lines or [type(error).__name__])[0].strip()[:200]
 
 
 def check_openvino() -> None:

@@ -91,12 +91,33 @@ def test_what_computes_something_else_is_refused(tmp_path, monkeypatch):
 
 def test_a_model_that_cannot_be_converted_is_one_line(tmp_path, monkeypatch):
     def fail(*_):
-        raise TypeError("no such operator\nand a long story")
+        raise TypeError("Exception from src/model.cpp:706:\nno such operator\nand a long story")
 
     monkeypatch.setattr(openvino_decoder, "_convert", fail)
     with pytest.raises(ModelError, match=r"^generate\.engine: openvino cannot write with this model \(no such operator\); set generate\.engine=penname$"):
         OpenvinoDecoder.open(make_model(), RULES, num_slots=4, longest=64, scratch=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_not_blamed_on_the_model(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(openvino_decoder, "_convert", fail)
+    with pytest.raises(OSError, match="No space left"):
+        OpenvinoDecoder.open(make_model(), RULES, num_slots=4, longest=64, scratch=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_that_fails_is_one_line():
+    check_openvino()
+
+    def fail():
+        raise RuntimeError("Exception from src/infer.cpp:1:\nno memory")
+
+    pipe = types.SimpleNamespace(add_request=lambda *_: types.SimpleNamespace(cancel=lambda: None), step=fail)
+    with pytest.raises(ModelError, match=r"^generate\.engine: openvino failed \(no memory\); set a smaller generate\.batch_size, or set"):
+        write(OpenvinoDecoder(pipe, RULES, num_slots=2), [Request((1,), PROMPT)])
 
 
 def test_a_model_on_a_gpu_is_refused(tmp_path):
