@@ -28,6 +28,8 @@ from penname.generate.slots import SlotDecoder
 from penname.generate.vllm_decoder import VllmDecoder
 from tests.conftest import make_tiny_llama
 
+# Its converter takes seconds for each model.
+OPENVINO = pytest.param("openvino", marks=pytest.mark.slow)
 EOS, LIMIT, SIZES = 2, 24, {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
@@ -197,7 +199,7 @@ def write(decoder, requests):
     return texts
 
 
-@pytest.mark.parametrize("name", ["penname", "alone", "vllm", "openvino"])
+@pytest.mark.parametrize("name", ["penname", "alone", "vllm", OPENVINO])
 def test_the_contract_of_a_decoder(name, open_each, byte_tokenizer):
     model, requests = make_model("llama"), make_requests(byte_tokenizer)
     end = find_end(write(open_each(name, model, make_rules(byte_tokenizer, end="\0"), requests), requests), byte_tokenizer)
@@ -224,7 +226,7 @@ def test_the_contract_of_a_decoder(name, open_each, byte_tokenizer):
 
 
 @pytest.mark.parametrize("is_ahead", [False, True])
-@pytest.mark.parametrize("name", ["penname", "alone", "vllm", "openvino"])
+@pytest.mark.parametrize("name", ["penname", "alone", "vllm", OPENVINO])
 def test_what_is_asked_for_instead_is_drawn(name, is_ahead, open_each, byte_tokenizer):
     model, rules, requests = make_model("llama"), make_rules(byte_tokenizer), make_requests(byte_tokenizer)
     decoder = open_each(name, model, rules, requests)
@@ -274,7 +276,7 @@ def find_p_value(drawn, law):
 
 
 @pytest.mark.parametrize("sampling", [Sampling(0.7, 0.8, 1), Sampling(1.3, 1.0, 1, min_p=0.1)], ids=["nucleus", "min_p"])
-@pytest.mark.parametrize("name", ["penname", "alone", "openvino"])
+@pytest.mark.parametrize("name", ["penname", "alone", OPENVINO])
 def test_tokens_are_drawn_by_the_law_that_is_asked_for(name, sampling, open_each):
     model, prompt, suppressed = make_model("llama"), (40, 41, 42), (0, 1)
     likeliest = next(iter(compute_law(model, prompt, sampling, suppressed)))

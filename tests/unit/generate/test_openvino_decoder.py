@@ -43,11 +43,13 @@ def write(decoder, requests):
     return texts
 
 
+@pytest.mark.slow
 def test_every_key_has_a_seed_of_its_own(decoder):
     texts = write(decoder, [Request(key, PROMPT) for key in [(1, 2, 3), (1, 23), (1, 2, 4), (2, 2, 3)]])
     assert len({tuple(text) for text in texts.values()}) == 4
 
 
+@pytest.mark.slow
 def test_after_an_error_in_the_middle_it_writes_as_before(decoder):
     requests = [Request((7, i), PROMPT) for i in range(9)]
     expected = write(decoder, requests)
@@ -63,17 +65,20 @@ def test_after_an_error_in_the_middle_it_writes_as_before(decoder):
     assert write(decoder, requests) == expected
 
 
+@pytest.mark.slow
 def test_texts_end_where_their_mark_is(decoder):
     # The last texts to end are ended here, by their mark, and not by OpenVINO.
     ended = OpenvinoDecoder(decoder._pipe, replace(RULES, is_ended=lambda token_ids: len(token_ids) == 3), num_slots=4)
     assert {len(text) for text in write(ended, [Request((3, i), PROMPT) for i in range(5)]).values()} == {3}
 
 
+@pytest.mark.slow
 def test_bfloat16_is_computed_in_bfloat16_and_agrees_with_the_model(tmp_path):
     decoder = OpenvinoDecoder.open(make_model(torch.bfloat16), RULES, num_slots=4, longest=64, scratch=tmp_path)
     assert len(write(decoder, [Request((1, 1), PROMPT)])[1, 1]) > 0
 
 
+@pytest.mark.slow
 def test_what_computes_something_else_is_refused(tmp_path, monkeypatch):
     convert = openvino_decoder._convert
 
@@ -136,6 +141,7 @@ def test_a_text_that_is_given_up_is_one_line_and_no_endless_wait():
         write(OpenvinoDecoder(pipe, RULES, num_slots=2), [Request((1,), PROMPT)])
 
 
+@pytest.mark.slow
 def test_nothing_is_told_to_its_maker(decoder, monkeypatch):
     from openvino.tools.ovc import convert_impl, telemetry_stub, telemetry_utils
 
