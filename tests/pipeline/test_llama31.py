@@ -65,12 +65,12 @@ def test_it_has_the_proportions_of_the_real_one():
     assert not torch.allclose(make_llama31().model.rotary_emb.inv_freq, plain)
 
 
-def make_adapted(folder, dtype, *, prepared):
-    config = ModelConfig(name=str(folder), dtype=dtype, device="cpu", top_layers=None, lora_rank=4)
-    base, tokenizer = load_base_model(config)
+def make_adapted(folder, dtype, quantization, *, prepared):
+    config = ModelConfig(name=str(folder), dtype=dtype, quantization=quantization, device="cpu", top_layers=None, lora_rank=4)
+    base, tokenizer = load_base_model(config, trains=prepared)
     model, layout = attach_adapter(base, config, seed=1), None
     if prepared:
-        base, _ = load_base_model(config)
+        base, _ = load_base_model(config, trains=True)
         model, layout = prepare_model(base, config, TrainConfig(max_record_tokens=64), pad_id=tokenizer.eos_token_id)
     generator = torch.Generator().manual_seed(2)
     for _, parameter in trainable_parameters(model):
@@ -87,9 +87,11 @@ def own_gradient(model, record):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.05)])
-def test_gradients_are_those_of_the_model_itself(llama31, dtype, tolerance):
-    model, layout = make_adapted(llama31, dtype, prepared=True)
-    plain, _ = make_adapted(llama31, dtype, prepared=False)
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_gradients_are_those_of_the_model_itself(llama31, dtype, quantization, tolerance):
+    """With nf4 the other model has the same values unpacked."""
+    model, layout = make_adapted(llama31, dtype, quantization, prepared=True)
+    plain, _ = make_adapted(llama31, dtype, quantization, prepared=False)
     assert layout.tile_tokens is not None
     units = [[TokenizedRecord(list(range(3 + place, 3 + place + size)), 4)] for place, size in enumerate((9, 30, 17))]
     grads, _ = LoraEngine(model).unit_gradients(layout.lay_out(model, units), len(units))
@@ -114,12 +116,14 @@ def test_texts_are_written_in_slots(llama31, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_run_of_the_config_ends_and_verifies(penname, llama31, tmp_path):
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_the_run_of_the_config_ends_and_verifies(penname, llama31, tmp_path, quantization):
     data = tmp_path / "data"
     write_sample_data(data, num_reviews=250, seed=4)
     # Smaller, and on the processor; all else is the config's: its dropout, its rank, its layers, its promise, the form of its data.
     settings = [
         f"data.reviews={data / REVIEWS_FILE}", f"data.catalogue={data / METADATA_FILE}", "records.keep_frac=1", f"model.name={llama31}", "model.device=cpu",
+        f"model.quantization={quantization}",
         r'records.prompt_template="{product_title}\n{category} {rating}:"', 'records.completion_template=" {title}|{text}"', "train.expected_batch_size=6",
         "train.num_steps=2", "train.learning_rate=1e-6", "generate.num_records=6", "generate.max_new_tokens=40", "generate.max_draws_per_record=40",
         "generate.redraw_faults=[]",

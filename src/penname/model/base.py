@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from penname.config import ModelConfig
 from penname.errors import ModelError
 from penname.model.device import choose_device, keep_freed_memory, return_freed_memory, settle_products
+from penname.model.quantization import dequantize, import_bitsandbytes, is_quantized, keep_one_layout, quantized_on_load
 from penname.progress import say
 from penname.run_dir import hash_path, read_json, replace_folder, write_json
 
@@ -28,15 +29,17 @@ _WHEEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db5
 _CONVERSION = "smollm2-135m-instruct-q4_1-bf16-1"
 
 
-def load_base_model(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_base_model(config: ModelConfig, *, trains: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads the frozen base model and its tokenizer.
 
     Args:
-      config: `name` is a folder, or the name of a causal LM on the hub; `dtype` the precision of the frozen weights; `device` where they lie.
+      config: `name` is a folder, or the name of a causal LM on the hub; `dtype` the precision of the frozen weights; `device` where they lie;
+        `quantization` what they are rounded to.
+      trains: An adapter is to be trained on it: weights that are quantized stay packed. Otherwise they come unpacked, the same values in `dtype`.
     Returns:
       The model in evaluation mode with no trainable parameter, and the tokenizer, whose eos token ends a completion.
     Raises:
-      ModelError: it is not there, damaged, needs remote code, or is no causal LM; or the device is not there.
+      ModelError: it is not there, damaged, needs remote code, or is no causal LM; or the device or an extra is not there.
     """
     device = choose_device(config.device)
     settle_products()
@@ -45,6 +48,8 @@ def load_base_model(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTok
     return_freed_memory()
     source = find_base_model(config.name)
     quiet_transformers()
+    # Before PEFT does it.
+    import_bitsandbytes()
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -52,8 +57,13 @@ def load_base_model(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTok
         with _no_network_if_local(source):
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             dtype = choose_dtype(config.dtype, device)
-            model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False)
-            model.to(device)
+            packed = quantized_on_load(config, dtype=dtype, device=device)
+            model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False, **packed)
+            if packed and trains:
+                keep_one_layout(model)
+            else:
+                model = dequantize(model, dtype=dtype) if packed else model
+                model.to(device)
             if device.type == "cpu":
                 _copy_weights(model)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -70,7 +80,9 @@ _ADVICE = f"give a folder with a model in safetensors, a name on the model hub, 
 def _copy_weights(model: Any) -> None:
     """Exchanges weights that lie in a mapped file for copies: one small weight that nobody replaces would keep the pages of all of them."""
     for parameter in model.parameters():
-        parameter.data = parameter.data.clone()
+        # What was quantized was made anew.
+        if not is_quantized(parameter):
+            parameter.data = parameter.data.clone()
 
 
 def find_base_model(name: str) -> str:

@@ -24,6 +24,8 @@ _NUM_PASSING = 3
 # The sum so far, a physical batch's, the noise, and their total, in float64; the update in float32 and the weight's gradient.
 _BYTES_A_PARAM_IN_SUMS = 4 * 8 + 2 * 4
 _BYTES_A_PARAM_IN_ADAM = 2 * 4
+# Of a weight in NF4: four bits, an eight-bit scale for 64 weights, and a float32 for 256 scales.
+_PACKED_BYTES = 1 / 2 + 1 / 64 + 4 / (64 * 256)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -129,6 +131,11 @@ class ModelShape:
         layer = sum(k * n for k, n in self.linears.values()) + 2 * self.hidden
         return self.num_layers * layer + self.hidden + self.vocabulary * self.hidden * (2 if self.has_own_head else 1)
 
+    def count_base_bytes(self, config: ModelConfig, *, weight_bytes: int) -> int:
+        """Of the frozen base while it trains: in four bits (`quantization`) only the linear layers are."""
+        packed = self.num_layers * sum(k * n for k, n in self.linears.values()) if config.quantization != "none" else 0
+        return round(packed * _PACKED_BYTES) + (self.num_weights - packed) * weight_bytes
+
     def count_adapted_layers(self, config: ModelConfig) -> int:
         """Layers that have adapters."""
         return min(self.num_layers, config.top_layers or self.num_layers)
@@ -177,8 +184,8 @@ def estimate_training_memory(
 
     Args:
       shape: Of the base model.
-      config: Of the adapter.
-      weight_bytes: Of a frozen weight and an activation; 2 in bfloat16.
+      config: Of the adapter; `quantization`.
+      weight_bytes: Of a frozen weight that is not quantized, and of an activation; 2 in bfloat16.
       tile_tokens: M, tokens of a forward pass (`train.physical_batch_tokens`).
       num_units: U, units of a physical batch, whose gradients are held until they are clipped.
       longest: Tokens of the longest record (`train.max_record_tokens`); attention is within records.
@@ -198,8 +205,11 @@ def estimate_training_memory(
     kept = num_layers * tile_tokens * shape.hidden * weight_bytes + layer if gradient_checkpointing else num_layers * layer
     attention = 2 * shape.num_heads * min(longest, _ATTENTION_BLOCK) * longest * _WIDE_BYTES
     passing = _NUM_PASSING * tile_tokens * (inner + heads) * _WIDE_BYTES + _NUM_PASSING * tile_tokens * shape.intermediate * weight_bytes
+    if config.quantization != "none":
+        # One linear layer at a time is unpacked for its product.
+        passing += max(k * n for k, n in shape.linears.values()) * weight_bytes
     return TrainingMemory(
-        base_weights=shape.num_weights * weight_bytes,
+        base_weights=shape.count_base_bytes(config, weight_bytes=weight_bytes),
         adapter=num_params * (_WIDE_BYTES + _BYTES_A_PARAM_IN_ADAM + _BYTES_A_PARAM_IN_SUMS),
         unit_gradients=num_units * num_params * _WIDE_BYTES,
         activations=kept,

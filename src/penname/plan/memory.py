@@ -61,6 +61,7 @@ def estimate_training(shape: ModelShape, config: Config, *, weight_bytes: int, t
         tile_tokens=tile_tokens,
         num_units=Layout(tile_tokens, 0).max_units_a_batch,
         longest=config.train.max_record_tokens,
+        is_fused=not config.model.lora_dropout and config.model.quantization == "none",
         gradient_checkpointing=config.train.gradient_checkpointing,
     )
 

@@ -55,6 +55,8 @@ class PaperPlan:
 
     model: str
     num_weights: int
+    is_quantized: bool
+    """The frozen linear layers lie in four bits while the adapter trains."""
     example_tile_tokens: int
     trainings: list[PaperTraining]
     num_slots: int
@@ -69,7 +71,9 @@ class PaperPlan:
 
 
 def plan_on_paper(name: str, shape: ModelShape, config: Config, *, record_tokens: int) -> PaperPlan:
-    """Memory and time of training and writing in bfloat16.
+    """Memory and time of training and writing in bfloat16, the frozen weights in training as `model.quantization` says.
+
+    What it takes to unpack quantized weights is in no time.
 
     Args:
       name: Of the model.
@@ -92,7 +96,8 @@ def plan_on_paper(name: str, shape: ModelShape, config: Config, *, record_tokens
     writing_secs = {
         device: num_steps * shape.num_weights * _BF16_BYTES / (WRITING_MEMORY_FRAC * speed.memory_bytes_a_sec) for device, speed in DEVICE_SPEEDS.items()
     }
-    return PaperPlan(name, shape.num_weights, _EXAMPLE_TILE, trainings, num_slots, text_tokens, generation, writing_secs)
+    is_quantized = config.model.quantization != "none"
+    return PaperPlan(name, shape.num_weights, is_quantized, _EXAMPLE_TILE, trainings, num_slots, text_tokens, generation, writing_secs)
 
 
 def count_training_flops(shape: ModelShape, *, num_tokens: float, adapted_frac: float, recompute: bool) -> float:
@@ -139,7 +144,8 @@ def describe_assumptions() -> dict[str, float]:
 def describe_paper_plan(plan: PaperPlan) -> list[str]:
     """Lines for a person."""
     lines = [
-        f"model             {plan.model}: {plan.num_weights:,} weights, {plan.num_weights * _BF16_BYTES / GB:.1f} GB in bfloat16",
+        f"model             {plan.model}: {plan.num_weights:,} weights, {plan.num_weights * _BF16_BYTES / GB:.1f} GB in bfloat16"
+        + (f", {plan.trainings[0].at_example.base_weights / GB:.1f} GB while it trains (model.quantization)" if plan.is_quantized else ""),
         "                  on paper, not measured: arithmetic from the model's sizes (docs/plan.md)",
     ]
     for training in plan.trainings:

@@ -237,6 +237,10 @@ def _shared(prompts: list[tuple[int, ...]]) -> list[int]:
 
 def _import_libraries() -> None:
     """Now, so that no measurement waits for them."""
+    from penname.model.quantization import import_bitsandbytes
+
+    # Before PEFT does it.
+    import_bitsandbytes()
     for name in ("transformers", "peft"):
         importlib.import_module(name)
 

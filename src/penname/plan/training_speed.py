@@ -63,7 +63,7 @@ def measure_training(config: Config, units: Sequence[Unit], *, num_units: int, f
       ModelError: the model cannot be loaded or adapted.
     """
     began = time.monotonic()
-    model, tokenizer = load_base_model(config.model)
+    model, tokenizer = load_base_model(config.model, trains=True)
     load_secs, began = time.monotonic() - began, time.monotonic()
     settle_kernels(model.device)
     pad_id: Any = tokenizer.eos_token_id

@@ -109,6 +109,15 @@ def make_dataset_card(config: Config, certificate: Mapping[str, Any], *, records
     return _card(data, body)
 
 
+_LOAD_BASE = {
+    "none": "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\nbase = AutoModelForCausalLM.from_pretrained({name})",
+    "nf4": "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig\n\n"
+    'nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)\n'
+    "base = AutoModelForCausalLM.from_pretrained({name}, quantization_config=nf4)",
+}
+"""How a stranger loads the base that the adapter was trained on, by `model.quantization`."""
+
+
 def make_model_card(config: Config, certificate: Mapping[str, Any], *, has_products: bool) -> str:
     """The card of the adapter.
 
@@ -128,14 +137,14 @@ def make_model_card(config: Config, certificate: Mapping[str, Any], *, has_produ
     layers = f"the last {model.top_layers} layers" if model.top_layers else "all layers"
     body = [
         "# An adapter that writes synthetic reviews, with differential privacy",
-        f"LoRA for `{_one_line(model.name)}`: rank {model.lora_rank}, alpha {model.lora_alpha:g}, on {', '.join(model.target_modules)} of {layers}.",
+        f"LoRA for `{_one_line(model.name)}`: rank {model.lora_rank}, alpha {model.lora_alpha:g}, on {', '.join(model.target_modules)} of {layers}."
+        + (" The base was in four bits (NF4) while it trained." if model.quantization == "nf4" else ""),
         "## The promise",
         *_promise(certificate),
         "It holds for whatever is computed with this adapter, too, unless the private reviews are used once more.",
         "## How to use it",
         _fence(
-            "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            f"base = AutoModelForCausalLM.from_pretrained({model.name!r})\ntokenizer = AutoTokenizer.from_pretrained({model.name!r})\n"
+            f"{_LOAD_BASE[model.quantization].format(name=repr(model.name))}\ntokenizer = AutoTokenizer.from_pretrained({model.name!r})\n"
             'model = PeftModel.from_pretrained(base, "adapter")',
             "python",
         ),

@@ -93,7 +93,7 @@ class Follower:
         self._model, self._summer, self._mechanism = None, None, {}
         model_config = ModelConfig.model_validate(fields["model"])
         self._train = TrainConfig.model_validate(fields["train"])
-        model, tokenizer = load_base_model(place_model(model_config, self._world.launch))
+        model, tokenizer = load_base_model(place_model(model_config, self._world.launch), trains=True)
         settle_kernels(model.device)
         # Which tile it is, every order says.
         pad_id: Any = tokenizer.eos_token_id

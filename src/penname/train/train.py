@@ -181,7 +181,7 @@ def _train_one(
 def _load_prepared(config: Config, tile_file: TileFile) -> tuple[PeftModel, Layout, Any]:
     """A model ready to train, how records are laid out for it, and its tokenizer."""
     launch = read_launch()
-    model, tokenizer = load_base_model(place_model(config.model, launch))
+    model, tokenizer = load_base_model(place_model(config.model, launch), trains=True)
     settle_kernels(model.device)
     # transformers declares it as whatever a tokenizer might hold.
     pad_id: Any = tokenizer.eos_token_id

@@ -34,6 +34,27 @@ def test_a_tile_that_is_said_to_fit_fits_and_the_next_does_not():
         assert needs[0] <= count_room(size) < needs[1]
 
 
+def test_in_four_bits_the_base_takes_less_in_training_and_as_much_in_writing():
+    whole, packed = (
+        plan_on_paper("llama-3.1-8b", LLAMA, Config.model_validate({"model": {"quantization": name}}), record_tokens=224) for name in ("none", "nf4")
+    )
+    # Embedding and projection stay; of the rest a weight takes 4.127 bits.
+    kept = 2 * 128_256 * 4096 + 65 * 4096
+    expected = 2 * kept + (8_030_261_248 - kept) * 4.127 / 8
+    assert packed.trainings[0].at_example.base_weights == pytest.approx(expected, rel=1e-4)
+    assert packed.generation == whole.generation
+    # Autograd keeps more than fused layers do, and one layer is unpacked at a time.
+    assert packed.trainings[0].at_example.activations > whole.trainings[0].at_example.activations
+    assert packed.trainings[0].at_example.passing > whole.trainings[0].at_example.passing
+    assert "GB while it trains (model.quantization)" in describe_paper_plan(packed)[0]
+    assert "quantization" not in describe_paper_plan(whole)[0]
+
+
+def test_dropout_keeps_layers_from_being_fused_and_is_planned_so():
+    plans = [plan_on_paper("llama-3.1-8b", LLAMA, Config.model_validate({"model": {"lora_dropout": p}}), record_tokens=224) for p in (0.0, 0.05)]
+    assert plans[1].trainings[0].at_example.activations > plans[0].trainings[0].at_example.activations
+
+
 def test_layers_with_adapters_are_planned_as_configured_and_all():
     plan = plan_on_paper("llama-3.1-8b", LLAMA, Config(), record_tokens=224)
     assert [row.adapted_layers for row in plan.trainings] == [10, 10, 32, 32]

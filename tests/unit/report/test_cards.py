@@ -80,6 +80,14 @@ def test_the_card_of_the_adapter_says_how_to_use_it():
     assert "rank 8" in body
 
 
+def test_an_adapter_that_was_trained_on_four_bits_says_so_and_how_to_load_them():
+    _, body = model_card(Config.model_validate({"model": {"quantization": "nf4"}}))
+    assert "in four bits (NF4) while it trained" in body
+    assert 'BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)' in body
+    assert "quantization_config=nf4" in body
+    assert "quantization" not in model_card()[1]
+
+
 def test_a_folder_is_no_name_of_a_base_model_and_a_template_cannot_end_its_block(tmp_path):
     template = "Category: {category}\n```\n# not a heading\nRating: {rating}\nTitle:"
     config = Config.model_validate({"model": {"name": str(tmp_path)}, "records": {"prompt_template": template}})
