@@ -51,7 +51,8 @@ def main() -> None:
 def collect(run_dir: RunDir, secs: float | None) -> dict:
     """What the run says of itself, without a word of its records."""
     metrics = read_json(run_dir.path("metrics"))
-    certificate = read_json(run_dir.path("certificate"))
+    # A run without the arm with DP promises nothing.
+    certificate = read_json(path) if (path := run_dir.path("certificate")).is_file() else {"epsilon_spent": None, "events": []}
     stages = {name: entry["secs"] for name, entry in run_dir.read_manifest()["stages"].items()}
     config = run_dir.read_manifest()["config"]
     # Where the file lay is nobody's business.

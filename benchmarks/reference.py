@@ -2,12 +2,13 @@
 
   python benchmarks/reference.py [--quick] [--only RUN ...] [--max-minutes M]
 
-A run is named by epsilon and seed: 8-1, 8-2, 8-3, 4-1, 1-1; or by what is other. users-1: configs/marketplace_users_eps8.yaml, the fictional marketplace with
-users as units. warm-1: from an adapter that was trained on that marketplace. evolution-1 and prediction-1: the same promise without training, in about the same
-time, with clothing_small.yaml's example in the prompt, since an untrained model does not know the form. A run stands in runs/reference/ and goes on where it
-was stopped, as `penname run` does; each that is finished leaves results/reference/RUN.json, and the tables of docs/reference.md and docs/deciding.md are
-written anew from all that are there. Those at epsilon 8 that train on the reviews alone make both arms and tune a language model on each set
-(downstream_llm_accuracy_score), the others make the arm with DP alone. --quick makes one small run in a temporary folder and writes nothing. Ends with one
+A run is named by epsilon and seed: 8-1, 8-2, 8-3, 4-1, 1-1; or by what is other. no_dp-2, no_dp-3: the arm without DP of these seeds. users-1:
+configs/marketplace_users_eps8.yaml, the fictional marketplace with users as units. warm-1: from an adapter that was trained on that marketplace.
+evolution-1 and prediction-1: the same promise without training, in about the same time, with clothing_small.yaml's example in the prompt, since an
+untrained model does not know the form. A run stands in runs/reference/ and goes on where it was stopped, as `penname run` does; each that is finished
+leaves results/reference/RUN.json, and the tables of docs/reference.md and docs/deciding.md are written anew from all that are there. 8-1 makes both arms,
+the others one, so that each ends within two hours or so; those at epsilon 8 that train on the reviews alone tune a language model on each set
+(downstream_llm_accuracy_score). --quick makes one small run in a temporary folder and writes nothing. Ends with one
 line of JSON.
 """
 
@@ -45,6 +46,7 @@ ROADS = {
     "evolution": ["train.method=private_evolution", "train.num_steps=10", "train.expected_batch_size=100000", "evolve.num_candidates=1000"],
     "prediction": ["train.method=private_prediction", "predict.num_texts=1000", "predict.max_new_tokens=96"],
     "warm": ["train.start_adapter_is_public=true"],
+    "no_dp": ["train.arms=[no_dp]"],
     "users": [],
 }
 _UNTRAINED = {"evolution": "evolve.seed", "prediction": "predict.seed"}
@@ -70,13 +72,14 @@ class Run:
         """What it changes of the config. One seed of every kind; noise and sampling have a secret key of their own."""
         seeds = [*_SEEDS, _UNTRAINED[self.road]] if self.road in _UNTRAINED else _SEEDS
         overrides = [*(f"{name}={self.seed}" for name in seeds), f"privacy.target_epsilon={self.epsilon}", *ROADS[self.road]]
-        if self.road == "users":
+        if self.road in ("users", "no_dp"):
             return overrides
         if self.road in _UNTRAINED:
             overrides.append(f"records.prompt_template={json.dumps(load_config(CLOTHING_SMALL).records.prompt_template)}")
         if self.epsilon < 8 or self.road != "dp_sgd":
             return [*overrides, "train.arms=[with_dp]"]
-        return [*overrides, "evaluate.metrics=[default, downstream_llm_accuracy_score]", f"evaluate.downstream_seeds=[{self.seed}]"]
+        arms = [] if self.seed == 1 else ["train.arms=[with_dp]"]
+        return [*overrides, *arms, "evaluate.metrics=[default, downstream_llm_accuracy_score]", f"evaluate.downstream_seeds=[{self.seed}]"]
 
     def make(self, out: Path, more: list[str]) -> dict[str, Any]:
         """Runs it from start to end, or from where it was stopped."""
@@ -95,7 +98,8 @@ def make_public_adapter(out: Path) -> Path:
     return RunDir(out).path("adapter_no_dp")
 
 
-RUNS = (*(Run(8, seed) for seed in (1, 2, 3)), Run(4, 1), Run(1, 1), *(Run(8, 1, road) for road in ROADS if road != "dp_sgd"))
+OTHER_ROADS = ("evolution", "prediction", "warm", "users")
+RUNS = (*(Run(8, seed) for seed in (1, 2, 3)), Run(4, 1), Run(1, 1), *(Run(8, 1, road) for road in OTHER_ROADS), *(Run(8, seed, "no_dp") for seed in (2, 3)))
 
 
 def read_results() -> dict[str, dict[str, Any]]:
@@ -147,9 +151,18 @@ TARGETS = (
 )
 
 
+def _collect_epsilon_8(results: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The metrics of every run at epsilon 8, with those of the arm without DP of its seed where that is a run of its own."""
+    return {
+        name: result["metrics"] + [row for row in results.get(f"no_dp-{name[2:]}", {"metrics": []})["metrics"] if row["arm"] == "no_dp"]
+        for name, result in results.items()
+        if name.startswith("8-")
+    }
+
+
 def format_targets(results: dict[str, dict[str, Any]]) -> list[str]:
     """Each target with its figure in every run at epsilon 8, and their median."""
-    runs = {name: result["metrics"] for name, result in results.items() if name.startswith("8-")}
+    runs = _collect_epsilon_8(results)
     lines = [f"| figure | wanted | median | {' | '.join(f'seed {name[2:]}' for name in runs)} |", f"| --- | --- | --- |{' --- |' * len(runs)}"]
     for target in TARGETS:
         figures = [target.read(metrics) for metrics in runs.values()]
@@ -249,7 +262,7 @@ def write_tables(results: dict[str, dict[str, Any]]) -> None:
 
 def summarise(results: dict[str, dict[str, Any]]) -> dict[str, float]:
     """Median over the runs at epsilon 8 of each target's figure."""
-    runs = [result["metrics"] for name, result in results.items() if name.startswith("8-")]
+    runs = _collect_epsilon_8(results).values()
     figures = {target.name: [figure for metrics in runs if (figure := target.read(metrics)) is not None] for target in TARGETS}
     return {name: round(statistics.median(found), 4) for name, found in figures.items() if found}
 
