@@ -17,7 +17,7 @@ from sample_data_variety import environment
 
 from penname.config import load_config
 from penname.pipeline import run_stages
-from penname.run_dir import RunDir, read_json, write_json
+from penname.run_dir import RunDir, read_json, read_rows, write_json
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -66,9 +66,16 @@ def collect(run_dir: RunDir, secs: float | None) -> dict:
         "stage_secs": stages,
         "run_secs": secs,
         "generate_counts": read_json(run_dir.path("generate_counts")),
+        "training": {arm: read_training(run_dir.path(f"train_metrics_{arm}")) for arm in config["train"]["arms"]},
         "headline": {f"tstr_{arm}_over_real": value / tstr["real"] for arm, value in tstr.items() if arm != "real"},
         "metrics": metrics,
     }
+
+
+def read_training(path: Path) -> dict[str, list[float | None]]:
+    """Of every step: the loss, how many units, the share of them that was clipped, the lengths of their sum and of what Adam got. PRIVATE where the data is."""
+    rows = list(read_rows(path)) if path.is_file() else []
+    return {name: [row[name] for row in rows] for name in ("loss", "num_units", "clipped_frac", "sum_norm", "update_norm", "learning_rate", "secs")}
 
 
 def format_table(metrics: list[dict]) -> str:

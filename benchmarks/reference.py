@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -40,6 +41,7 @@ USERS_CONFIG = ROOT / "configs" / "marketplace_users_eps8.yaml"
 RESULTS = ROOT / "benchmarks" / "results" / "reference"
 DOCUMENT, DECISION_DOCUMENT = ROOT / "docs" / "reference.md", ROOT / "docs" / "deciding.md"
 PACKAGES = ("penname", "torch", "transformers", "peft", "trl", "dp-accounting", "scikit-learn", "numpy")
+FIGURES = ("privacy_evaluation_result", "fidelity_evaluation_result", "utility_evaluation_result_1", "utility_confusion", "training_loss")
 ROADS = {
     "dp_sgd": [],
     # All units vote in every round.
@@ -251,6 +253,12 @@ def _format_metrics(columns: dict[str, tuple[list[dict[str, Any]], str]]) -> lis
     return lines
 
 
+def copy_figures(run_dir: RunDir) -> None:
+    """The report's pictures that docs/reference.md shows; the reviews are CC0."""
+    for name in FIGURES:
+        shutil.copyfile(run_dir.path("figures") / f"{name}.png", DOCUMENT.parent / "figures" / f"reference_{name}.png")
+
+
 def write_tables(results: dict[str, dict[str, Any]]) -> None:
     """Into docs/reference.md and docs/deciding.md."""
     replace_between_markers(DECISION_DOCUMENT, "reference:decision", format_decision(results))
@@ -292,6 +300,8 @@ def main() -> int:
             return WORK_IS_LEFT
         write_json(RESULTS / f"{run.name}.json", run.make(ROOT / "runs" / "reference" / run.name, []))
         write_tables(read_results())
+        if run.name == "8-1":
+            copy_figures(RunDir(ROOT / "runs" / "reference" / run.name))
     print(json.dumps(summarise(read_results())))
     return 0
 
