@@ -1,4 +1,4 @@
-"""The frozen weights in four bits: a quarter of the memory in training, through bitsandbytes as transformers loads it."""
+"""The frozen linear layers in four bits while an adapter trains, through bitsandbytes as transformers loads it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def is_quantized(parameter: Any) -> bool:
 def keep_one_layout(model: Any) -> None:
     """Keeps bitsandbytes from laying a weight out anew for its own product whenever a pass has no gradients.
 
-    With it a record's losses and gradients would come from two kinds of products, and a pass that follows such a one would dequantize the weight again.
+    With it a record's losses and gradients would come from two kinds of products, and the next pass with gradients would have to lay the weight out once more.
     """
     for module in model.modules():
         if is_quantized(getattr(module, "weight", None)):
